@@ -1,0 +1,1 @@
+"""Evaluation, tracking and provenance of clinical NER models as Dagster assets."""

@@ -1,0 +1,1 @@
+"""The assets: each reads, calls one function of the packages below, and returns what happened."""

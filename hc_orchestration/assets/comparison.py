@@ -1,0 +1,35 @@
+"""model_comparison: every model's evaluation of the same corpus beside the others."""
+
+import dagster as dg
+
+from hc_orchestration.assets.corpus import OWNERS
+from hc_orchestration.resources.workspace import WorkspaceResource
+
+
+def comparison_asset(evaluation_metrics: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """The comparison over all partitions of `evaluation_metrics`."""
+
+    @dg.asset(
+        deps=[
+            dg.AssetDep(evaluation_metrics.key, partition_mapping=dg.AllPartitionMapping()),
+        ],
+        group_name="comparison",
+        kinds={"deltalake"},
+        owners=OWNERS,
+        code_version="1",
+        description=(
+            "One row per model of the catalogue: its rank and scores on the corpus that is stored "
+            "now, or why it is missing (not installed, failed, stale)."
+        ),
+    )
+    def model_comparison(
+        context: dg.AssetExecutionContext, workspace: WorkspaceResource
+    ) -> dg.MaterializeResult[None]:
+        from hc_orchestration.resources.steps import compare
+
+        rows, metadata, digest = compare(workspace.open(), context.run.run_id)
+        return dg.MaterializeResult(
+            metadata={"models": len(rows), **metadata}, data_version=dg.DataVersion(digest)
+        )
+
+    return model_comparison

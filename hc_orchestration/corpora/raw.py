@@ -1,0 +1,55 @@
+"""What a reader hands on before a note is checked: the fields found, or why there are none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hc_orchestration.corpora.notes import InvalidNoteError, Note, RejectReason, Span
+
+
+@dataclass(frozen=True, slots=True)
+class RawSpan:
+    """A gold mention as written in a file; `text` is the quoted surface form if the file has it."""
+
+    start: int
+    end: int
+    label: str
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawNote:
+    """The fields of one record, `raw` being the bytes they came from."""
+
+    position: str
+    raw: bytes
+    note_id: str
+    text: str
+    spans: tuple[RawSpan, ...] | None
+    attributes: Mapping[str, str]
+
+    def note(self) -> Note:
+        """The checked note.
+
+        Raises:
+            InvalidNoteError: See `Note`; or a quoted mention differs from the text at its offsets.
+        """
+        if self.spans is None:
+            return Note(self.note_id, self.text, None, self.attributes)
+        spans = tuple(Span(span.start, span.end, span.label) for span in self.spans)
+        note = Note(self.note_id, self.text, spans, self.attributes)
+        for span in self.spans:
+            if span.text is not None and self.text[span.start : span.end] != span.text:
+                raise InvalidNoteError(RejectReason.SPAN_TEXT_DIFFERS)
+        return note
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A record whose fields could not even be read."""
+
+    position: str
+    raw: bytes
+    reason: RejectReason
+
+
+RawItem = RawNote | Unreadable

@@ -1,0 +1,228 @@
+"""`hc evaluate`: corpus, every model, comparison, as Dagster runs of this process; and what came out."""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import dagster as dg
+
+from hc_orchestration.definitions import build_definitions
+from hc_orchestration.errors import EvaluationError
+from hc_orchestration.home import prepare_home
+from hc_orchestration.jobs import COMPARE_MODELS, EVALUATE_MODEL, REFRESH_CORPUS
+from hc_orchestration.models.store import absence
+from hc_orchestration.reporting.comparison import ComparedModel, compare_models
+from hc_orchestration.resources.evaluation import evaluation_id
+from hc_orchestration.runs import InProcessRuns, RunOutcome
+from hc_orchestration.settings import Settings
+from hc_orchestration.storage.corpus import CorpusVersion
+from hc_orchestration.storage.records import EvaluationRecord
+from hc_orchestration.storage.workspace import Workspace
+
+EVALUATED = "evaluated"
+FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutcome:
+    """How one model's run ended; `record` is None when it did not even begin a record."""
+
+    key: str
+    status: str
+    error: str | None
+    dagster_run_id: str
+    record: EvaluationRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """Everything that `hc evaluate` did.
+
+    Attributes:
+        missing: Key and reason of each model of the catalogue that was not run.
+        interrupted: A signal ended it before all models were run.
+    """
+
+    corpus: CorpusVersion
+    models: tuple[ModelOutcome, ...]
+    comparison: tuple[ComparedModel, ...]
+    missing: tuple[tuple[str, str], ...]
+    interrupted: bool
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything that was asked for did not come about."""
+        return self.interrupted or any(model.status == FAILED for model in self.models)
+
+
+def run_evaluation(
+    settings: Settings, keys: Sequence[str], *, everything: bool, say: Callable[[str], None]
+) -> EvaluationReport:
+    """Evaluate models on the study's corpus.
+
+    Args:
+        settings: The deployment.
+        keys: The models asked for; empty: those whose files are here.
+        everything: Run absent models too (they fail, saying how to install them).
+        say: Told in one line what is being done.
+
+    Raises:
+        ModelError: A key is not in the catalogue.
+        EvaluationError: The corpus could not be read or stored.
+    """
+    prepare_home(settings)
+    workspace = Workspace(settings)
+    chosen, missing = _chosen(workspace, keys, everything=everything)
+    with dg.DagsterInstance.get() as instance, _terminate_as_interrupt():
+        runs = InProcessRuns(build_definitions(settings), instance)
+        say("reading the corpus")
+        corpus = _refresh(runs, workspace)
+        outcomes: list[ModelOutcome] = []
+        interrupted = False
+        for number, key in enumerate(chosen, start=1):
+            say(f"evaluating {key} ({number} of {len(chosen)})")
+            run = runs.run(EVALUATE_MODEL, key)
+            outcomes.append(_outcome(workspace, key, run))
+            if run.interrupted:
+                interrupted = True
+                break
+        if not interrupted:
+            say("comparing")
+            interrupted = runs.run(COMPARE_MODELS).interrupted
+    return EvaluationReport(
+        corpus=corpus,
+        models=tuple(outcomes),
+        comparison=tuple(compare_models(workspace)),
+        missing=tuple(missing),
+        interrupted=interrupted,
+    )
+
+
+def report_as_json(report: EvaluationReport, workspace: Workspace) -> dict[str, Any]:
+    """The report in the form that other programs read; see the README."""
+    return {
+        "corpus": {
+            "digest": report.corpus.digest,
+            "version": report.corpus.version,
+            "notes": report.corpus.notes,
+            "quarantined": report.corpus.counts["quarantined"],
+        },
+        "models": [_model_as_json(outcome, workspace) for outcome in report.models],
+        "comparison": [
+            {
+                "rank": model.rank,
+                "key": model.key,
+                "evaluation_id": model.record.evaluation_id,
+                "metrics": model.record.metrics.values if model.record.metrics else {},
+                "support": model.record.metrics.support if model.record.metrics else None,
+                "notes_per_second": _speed(workspace, model.record),
+            }
+            for model in report.comparison
+            if model.record is not None
+        ],
+        "missing": [{"key": key, "reason": reason} for key, reason in report.missing],
+        "interrupted": report.interrupted,
+    }
+
+
+def _model_as_json(outcome: ModelOutcome, workspace: Workspace) -> dict[str, Any]:
+    record = outcome.record
+    inputs = record.inputs if record else None
+    extraction = record.extraction if record else None
+    metrics = record.metrics if record else None
+    provenance = record.provenance if record else None
+    seconds = None
+    if record and record.run and record.status:
+        seconds = (record.status.at - record.run.started_at).total_seconds()
+    return {
+        "key": outcome.key,
+        "status": outcome.status,
+        "error": outcome.error,
+        "fingerprint": inputs.model_fingerprint if inputs else None,
+        "notes": extraction.notes if extraction else None,
+        "entities": extraction.entities if extraction else None,
+        "reused": extraction.reused if extraction else None,
+        "extracted": extraction.extracted if extraction else None,
+        "notes_per_second": extraction.notes_per_second if extraction else None,
+        "support": metrics.support if metrics else None,
+        "metrics": metrics.values if metrics and outcome.status == EVALUATED else {},
+        "not_applicable": list(metrics.not_applicable) if metrics else [],
+        "evaluation_id": record.evaluation_id if record else None,
+        "evaluation_digest": metrics.evaluation_digest if metrics else None,
+        "inputs_unchanged": metrics.inputs_unchanged if metrics else None,
+        "mlflow_run_id": record.mlflow.run_id if record and record.mlflow else None,
+        "dagster_run_id": outcome.dagster_run_id,
+        "provenance": workspace.files.location(provenance.file) if provenance else None,
+        "seconds": seconds,
+    }
+
+
+def _chosen(
+    workspace: Workspace, keys: Sequence[str], *, everything: bool
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """The models to run, and those left out with the reason."""
+    catalogue = workspace.catalogue
+    if keys:
+        return [catalogue.entry(key).key for key in dict.fromkeys(keys)], []
+    chosen: list[str] = []
+    missing: list[tuple[str, str]] = []
+    for entry in catalogue.models:
+        reason = absence(entry, workspace.settings.model_store)
+        if reason is None or everything:
+            chosen.append(entry.key)
+        else:
+            missing.append((entry.key, reason))
+    return chosen, missing
+
+
+def _refresh(runs: InProcessRuns, workspace: Workspace) -> CorpusVersion:
+    outcome = runs.run(REFRESH_CORPUS)
+    if outcome.interrupted:
+        message = "stopped while the corpus was read; no model was evaluated."
+        raise EvaluationError(message)
+    if not outcome.success:
+        message = f"the corpus could not be read: {outcome.error}"
+        raise EvaluationError(message)
+    return workspace.corpus.required()
+
+
+def _outcome(workspace: Workspace, key: str, run: RunOutcome) -> ModelOutcome:
+    identity = evaluation_id(run.run_id, key)
+    record = workspace.records.read(identity)
+    error = None if run.success else run.error
+    if record and record.status and record.status.error:
+        error = record.status.error
+    return ModelOutcome(
+        key=key,
+        status=EVALUATED if run.success else FAILED,
+        error=error,
+        dagster_run_id=run.run_id,
+        record=record,
+    )
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM between runs as Ctrl-C, so that what was begun is closed."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _speed(workspace: Workspace, record: EvaluationRecord) -> float | None:
+    """Notes a second when the model last ran on notes; reusing stored rows is no speed."""
+    for candidate in (record, *workspace.records.of_model(record.model_key)):
+        extraction = candidate.extraction
+        if extraction is not None and extraction.notes_per_second is not None:
+            return extraction.notes_per_second
+    return None

@@ -1,0 +1,1 @@
+"""Running a model over the notes of a corpus version that have no current row yet."""

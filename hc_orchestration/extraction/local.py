@@ -1,0 +1,50 @@
+"""The local engine: texts through one loaded model in this process, batch by batch."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from hc_orchestration.errors import ModelError
+from hc_orchestration.models.loaders import ModelSpan, NerModel
+from hc_orchestration.models.predictions import NoteEntities, NoteText
+
+_SPAN_WITH_SCORE = 4
+
+
+def extract_batches(
+    model: NerModel, batches: Iterable[Sequence[NoteText]]
+) -> Iterator[list[NoteEntities]]:
+    """Yield the entities of each batch as soon as the model has given them.
+
+    Raises:
+        ModelError: The model raised on a note, or gave spans that do not lie in it; the message
+            names the note's id and the exception's class, never the exception's own words, which
+            may quote the note.
+    """
+    for batch in batches:
+        yield _extract(model, batch)
+
+
+def _extract(model: NerModel, batch: Sequence[NoteText]) -> list[NoteEntities]:
+    try:
+        found = model.extract([note.text for note in batch])
+    except Exception as error:  # noqa: BLE001 - a model may raise anything
+        if len(batch) == 1:
+            message = f"the model raised {type(error).__name__} on note {batch[0].note_id}."
+            raise ModelError(message) from None
+        middle = len(batch) // 2
+        return [*_extract(model, batch[:middle]), *_extract(model, batch[middle:])]
+    if len(found) != len(batch):
+        message = f"the model gave {len(found)} results for {len(batch)} texts."
+        raise ModelError(message)
+    return [_checked(note, spans) for note, spans in zip(batch, found, strict=True)]
+
+
+def _checked(note: NoteText, spans: Sequence[ModelSpan]) -> NoteEntities:
+    length = len(note.text)
+    rows = []
+    for span in spans:
+        start, end, label = span[:3]
+        if not 0 <= start < end <= length or not label:
+            message = f"the model gave a span outside note {note.note_id} ({start}, {end})."
+            raise ModelError(message)
+        rows.append((start, end, label, span[3] if len(span) == _SPAN_WITH_SCORE else None))
+    return NoteEntities(note.note_id, note.text_sha256, tuple(rows))

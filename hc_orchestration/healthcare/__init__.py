@@ -1,0 +1,1 @@
+"""Who was studied, by whom and why; and the FHIR R4 record of an evaluation."""

@@ -1,0 +1,1 @@
+"""The model catalogue, the store of model files, fingerprints, and the loaders."""

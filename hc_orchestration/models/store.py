@@ -1,0 +1,162 @@
+"""Finding the files of a catalogue entry on this machine, and their fingerprint."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from hc_orchestration.errors import ModelError, ModelNotInstalledError
+from hc_orchestration.models.catalogue import ModelEntry
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One file of a model: path relative to the model's folder, size in bytes, sha256 (hex)."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledModel:
+    """The files of a model on this machine and what identifies its output.
+
+    Attributes:
+        location: The model's folder, or its only file.
+        fingerprint: sha256 over the files, the settings that change the output, the loader and the
+            minor version of spaCy: equal fingerprints give equal entities for the same text.
+    """
+
+    entry: ModelEntry
+    location: Path
+    files: tuple[ModelFile, ...]
+    fingerprint: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+def locate(entry: ModelEntry, store: Path) -> Path:
+    """Where the files of `entry` are: its path, the model store, or an installed package.
+
+    Raises:
+        ModelNotInstalledError: They are not on this machine; the message says how to install them.
+    """
+    source = entry.source
+    if source.path is not None:
+        if Path(source.path).exists():
+            return Path(source.path)
+        message = (
+            f"model {entry.key}: nothing at {source.path}. "
+            "Put the files there or mend `source.path` in the catalogue."
+        )
+        raise ModelNotInstalledError(message)
+    if (store / entry.key).is_dir():
+        return store / entry.key
+    package = source.package or entry.name
+    location = _package_data(package, entry.version)
+    if location is not None:
+        return location
+    message = f"model {entry.key} is not installed. {_how_to_install(entry, store)}"
+    raise ModelNotInstalledError(message)
+
+
+def absence(entry: ModelEntry, store: Path) -> str | None:
+    """Why a model cannot be evaluated here, or None when its files are here."""
+    try:
+        locate(entry, store)
+    except ModelNotInstalledError as error:
+        return str(error)
+    return None
+
+
+def installed_model(entry: ModelEntry, store: Path) -> InstalledModel:
+    """Read and digest the files of a model.
+
+    Raises:
+        ModelNotInstalledError: See `locate`.
+        ModelError: The files cannot be read, or there are none.
+    """
+    location = locate(entry, store)
+    try:
+        files = tuple(_files(location))
+    except OSError as error:
+        message = f"model {entry.key}: {location} cannot be read ({type(error).__name__})."
+        raise ModelError(message) from None
+    if not files:
+        message = f"model {entry.key}: the folder {location} is empty. Install the model again."
+        raise ModelError(message)
+    return InstalledModel(entry, location, files, _fingerprint(entry, files))
+
+
+def _files(location: Path) -> list[ModelFile]:
+    if location.is_file():
+        return [_digested(location, location.name)]
+    paths = sorted(path for path in location.rglob("*") if path.is_file())
+    return [
+        _digested(path, path.relative_to(location).as_posix())
+        for path in paths
+        if "__pycache__" not in path.parts
+    ]
+
+
+def _digested(path: Path, name: str) -> ModelFile:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return ModelFile(name, path.stat().st_size, digest)
+
+
+def _fingerprint(entry: ModelEntry, files: tuple[ModelFile, ...]) -> str:
+    spacy_minor = ".".join(importlib.metadata.version("spacy").split(".")[:2])
+    identity = {
+        "files": [[file.path, file.sha256] for file in files],
+        "loader": entry.loader,
+        "components": entry.components,
+        "spacy": spacy_minor,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _package_data(package: str, version: str) -> Path | None:
+    """The data folder of an installed spaCy package, if its version is the one asked for."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    for candidate in (folder, *sorted(folder.glob(f"*-{version}"))):
+        meta = candidate / "meta.json"
+        if meta.is_file() and _meta_version(meta) == version:
+            return candidate if (candidate / "config.cfg").is_file() else _inner(candidate, version)
+    return None
+
+
+def _inner(folder: Path, version: str) -> Path | None:
+    return next(
+        (path.parent for path in sorted(folder.glob(f"*-{version}/config.cfg"))), None
+    )
+
+
+def _meta_version(meta: Path) -> str | None:
+    try:
+        version = json.loads(meta.read_text(encoding="utf-8")).get("version")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return version if isinstance(version, str) else None
+
+
+def _how_to_install(entry: ModelEntry, store: Path) -> str:
+    if entry.source.url is not None:
+        return (
+            f"Fetch {entry.source.url} and install that file with `.venv/bin/pip install FILE`, or "
+            f"unpack it so that its config.cfg stands in {store / entry.key}. "
+            f"Never `pip install {entry.name}`: the public index has other things by such names."
+        )
+    return (
+        f"Install version {entry.version} of the package {entry.source.package} from its "
+        f"developer's own archive, or put its files into {store / entry.key}."
+    )

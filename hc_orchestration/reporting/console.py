@@ -1,0 +1,58 @@
+"""Tables for people at a terminal."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+_DASH = "–"
+
+
+def print_table(
+    console: Console, rows: Sequence[Mapping[str, object]], title: str | None = None
+) -> None:
+    """Print rows; numbers to the right, undefined values as a dash."""
+    if not rows:
+        console.print("(nothing)")
+        return
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    for name, value in rows[0].items():
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell(value)) for value in row.values()))
+    console.print(table)
+
+
+def cell(value: object) -> str:
+    """A value as people read it."""
+    if value is None:
+        return _DASH
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) <= 1 else f"{value:,.0f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
+
+
+def leaderboard(models: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:
+    """Headline rows of a comparison: scores with the support that they rest on."""
+    rows = []
+    for model in models:
+        values = model["metrics"]
+        assert isinstance(values, Mapping)  # noqa: S101 - the shape of the report
+        rows.append(
+            {
+                "rank": model["rank"],
+                "model": model["key"],
+                "strict F1": values.get("strict.f1"),
+                "precision": values.get("strict.precision"),
+                "recall": values.get("strict.recall"),
+                "exact F1": values.get("exact.f1"),
+                "gold mentions": model["support"],
+                "notes/s": model["notes_per_second"],
+            }
+        )
+    return rows

@@ -1,0 +1,96 @@
+"""Writing stored results of a model's last finished evaluation to files, with their versions."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from hc_orchestration.errors import EvaluationError, StorageError
+from hc_orchestration.reporting.scores import required_finished
+from hc_orchestration.storage.records import EvaluationRecord
+from hc_orchestration.storage.workspace import Workspace
+
+
+def write_entities(workspace: Workspace, key: str, output: Path) -> dict[str, Any]:
+    """note_id, text_sha256 and spans of every note of the evaluated corpus version.
+
+    Raises:
+        EvaluationError: The model has no finished evaluation.
+        StorageError: The file cannot be written.
+    """
+    record = required_finished(workspace, key)
+    inputs = record.inputs
+    if inputs is None:
+        message = f"the last evaluation of {key} has no inputs"
+        raise EvaluationError(message)
+    made_by = workspace.records.required(inputs.pinned_by)
+    version = made_by.extraction.entities_version if made_by.extraction else None
+    rows = workspace.entities.of_corpus(
+        key, inputs.model_fingerprint, inputs.corpus_version, version
+    )
+    table = rows.select("note_id", "text_sha256", "spans").sort("note_id").collect()
+    _write(table, output)
+    return _written(record, output, table.height, entities_version=version)
+
+
+def write_metrics(workspace: Workspace, key: str, output: Path) -> dict[str, Any]:
+    """Every score of the evaluation.
+
+    Raises:
+        EvaluationError: The model has no finished evaluation.
+        StorageError: The file cannot be written.
+    """
+    record = required_finished(workspace, key)
+    if record.metrics is None:
+        message = f"the last evaluation of {key} has no scores"
+        raise EvaluationError(message)
+    table = workspace.metrics.scores(key, record.metrics.evaluation_digest)
+    _write(table, output)
+    return _written(record, output, table.height, metrics_version=record.metrics.metrics_version)
+
+
+def write_provenance(workspace: Workspace, key: str, output: Path) -> dict[str, Any]:
+    """The Provenance resource, its bytes checked against their digest.
+
+    Raises:
+        EvaluationError: The model has no finished evaluation with a Provenance.
+        StorageError: The stored bytes are gone or were changed, or the file cannot be written.
+    """
+    record = required_finished(workspace, key)
+    if record.provenance is None:
+        message = f"the last evaluation of {key} has no Provenance; materialize provenance."
+        raise EvaluationError(message)
+    content = workspace.files.get(record.provenance.file)
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise _not_writable(output, error) from None
+    return _written(record, output, 1, sha256=record.provenance.file.sha256)
+
+
+def _write(table: pl.DataFrame, output: Path) -> None:
+    try:
+        if output.suffix == ".parquet":
+            table.write_parquet(output)
+        else:
+            table.write_ndjson(output)
+    except OSError as error:
+        raise _not_writable(output, error) from None
+
+
+def _not_writable(output: Path, error: OSError) -> StorageError:
+    return StorageError(f"{output} cannot be written ({type(error).__name__}).")
+
+
+def _written(
+    record: EvaluationRecord, output: Path, rows: int, **versions: object
+) -> dict[str, Any]:
+    inputs = record.inputs
+    return {
+        "file": str(output),
+        "rows": rows,
+        "model": record.model_key,
+        "evaluation_id": record.evaluation_id,
+        "corpus_version": inputs.corpus_version if inputs else None,
+        **versions,
+    }

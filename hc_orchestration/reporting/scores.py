@@ -1,0 +1,64 @@
+"""The stored scores of models' last finished evaluations, as one table."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from hc_orchestration.errors import EvaluationError
+from hc_orchestration.storage.records import EvaluationRecord, Status
+from hc_orchestration.storage.workspace import Workspace
+
+COLUMNS = (
+    "model",
+    "mode",
+    "average",
+    "label",
+    "slice",
+    "statistic",
+    "value",
+    "gold",
+    "predicted",
+    "credit",
+    "corpus_version",
+    "evaluation_id",
+)
+
+
+def last_finished(workspace: Workspace, key: str) -> EvaluationRecord | None:
+    """The record of a model's last finished evaluation that has scores, or None."""
+    for record in workspace.records.of_model(key):
+        if record.state == Status.FINISHED and record.metrics is not None:
+            return record
+    return None
+
+
+def required_finished(workspace: Workspace, key: str) -> EvaluationRecord:
+    """The record of a model's last finished evaluation that has scores.
+
+    Raises:
+        ModelError: No such model.
+        EvaluationError: It has none.
+    """
+    record = last_finished(workspace, workspace.catalogue.entry(key).key)
+    if record is None:
+        message = f"model {key} has no finished evaluation. Run: hc evaluate --model {key}"
+        raise EvaluationError(message)
+    return record
+
+
+def last_scores(workspace: Workspace, keys: Sequence[str]) -> pl.DataFrame:
+    """One row per model, mode, average, label, slice and statistic; see `COLUMNS`."""
+    tables = []
+    for key in keys:
+        record = last_finished(workspace, key)
+        if record is None or record.metrics is None or record.inputs is None:
+            continue
+        scores = workspace.metrics.scores(key, record.metrics.evaluation_digest)
+        tables.append(
+            scores.with_columns(
+                model=pl.lit(key),
+                corpus_version=pl.lit(record.inputs.corpus_version),
+                evaluation_id=pl.lit(record.evaluation_id),
+            ).select(COLUMNS)
+        )
+    return pl.concat(tables) if tables else pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))

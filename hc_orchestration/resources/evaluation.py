@@ -1,0 +1,252 @@
+"""The frame of one step of an evaluation: record first, MLflow after it, failures told truly."""
+
+import os
+import socket
+import traceback
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from hc_orchestration.errors import EvaluationError, HcError, TrackingError
+from hc_orchestration.resources.workspace import MlflowResource, WorkspaceResource
+
+if TYPE_CHECKING:
+    from hc_orchestration.models.catalogue import ModelEntry
+    from hc_orchestration.storage.records import (
+        EvaluationRecord,
+        InputsPart,
+        MlflowPart,
+        RecordPart,
+        RunPart,
+        Status,
+        StatusPart,
+    )
+    from hc_orchestration.storage.workspace import Workspace
+
+Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+
+CHAIN = ("model_files", "extracted_entities", "evaluation_metrics", "provenance")
+_NAMESPACE = uuid.UUID("0d5c4f0e-6c0b-5d0e-9b9c-6a3d1b6f5a11")
+_SOFTWARE = ("hc-orchestration", "dagster", "mlflow", "spacy", "python")
+
+
+def evaluation_id(root_run_id: str, model_key: str) -> str:
+    """The id of an evaluation: the same for every retry and re-execution of one Dagster run."""
+    return str(uuid.uuid5(_NAMESPACE, f"{root_run_id}/{model_key}"))
+
+
+class EvaluationStep:
+    """One asset or check of one evaluation while it runs."""
+
+    def __init__(self, context: Context, workspace: "Workspace", mlflow: MlflowResource) -> None:
+        """Begin a step; use `evaluation_step`, which also ends it when it fails."""
+        self.context = context
+        self.workspace = workspace
+        self.key: str = context.partition_key
+        self.step = str(context.op_execution_context.op_handle)
+        run = context.run
+        self.run_id = run.run_id
+        self.evaluation_id = evaluation_id(run.root_run_id or run.run_id, self.key)
+        self._projection = mlflow.projection(workspace)
+        self.begun = datetime.now(UTC)
+
+    @property
+    def entry(self) -> "ModelEntry":
+        """The catalogue entry of this partition."""
+        return self.workspace.catalogue.entry(self.key)
+
+    @property
+    def record(self) -> "EvaluationRecord":
+        """The evaluation's record as it is now."""
+        return self.workspace.records.required(self.evaluation_id)
+
+    def inputs(self) -> "InputsPart":
+        """The pinned inputs: this evaluation's, else those of the model's last extraction.
+
+        Raises:
+            EvaluationError: Nothing was ever extracted for this model.
+        """
+        record = self.record
+        if record.inputs is not None:
+            return record.inputs
+        for earlier in self.workspace.records.of_model(self.key):
+            if earlier.inputs is not None and earlier.extraction is not None:
+                return earlier.inputs
+        message = f"model {self.key} has no extracted entities. Materialize extracted_entities."
+        raise EvaluationError(message)
+
+    def extraction_record(self) -> "EvaluationRecord":
+        """The record that holds the extraction which the pinned inputs belong to."""
+        return self.workspace.records.required(self.inputs().pinned_by)
+
+    def begin(self) -> None:
+        """Write that this run evaluates this model: once a run, and again when a step is retried."""
+        from hc_orchestration.storage.records import Status, StatusPart
+
+        record = self.workspace.records.read(self.evaluation_id)
+        run = record.run if record else None
+        if record and run and run.dagster_run_id == self.run_id:
+            retried = record.status is not None and record.status.failed_step == self.step
+            if record.state == Status.RUNNING or not retried:
+                return
+        started = run.started_at if run else self.begun
+        running = StatusPart(status=Status.RUNNING, at=self.begun)
+        self._append(self._run_part(started), running)
+
+    def finish(self, *parts: "RecordPart") -> "MlflowPart | None":
+        """Record that this step is done; the last planned one finishes the evaluation."""
+        from hc_orchestration.storage.records import Status, StatusPart
+
+        left = [step for step in self.record.remaining if step != self.step]
+        closing = [] if left else [StatusPart(status=Status.FINISHED, at=datetime.now(UTC))]
+        self._append(*parts, *closing, done=(self.step,))
+        return self._project()
+
+    def fail(self, status: "Status", error_class: str, message: str | None) -> None:
+        """Record that the evaluation ended here, and why, in words that are safe to show."""
+        from hc_orchestration.storage.records import StatusPart
+
+        self._append(
+            StatusPart(
+                status=status,
+                error_class=error_class,
+                error=message,
+                failed_step=self.step,
+                at=datetime.now(UTC),
+            )
+        )
+        self._project()
+
+    def materialized(
+        self,
+        *parts: "RecordPart",
+        metadata: Mapping[str, Any],
+        data_version: str,
+    ) -> dg.MaterializeResult[None]:
+        """Finish the step and say so to Dagster, with a link to the MLflow run."""
+        shown = self.finish(*parts)
+        links: dict[str, Any] = {"evaluation_id": self.evaluation_id}
+        if shown is not None:
+            links |= {
+                "mlflow_run_id": shown.run_id,
+                "mlflow_run": dg.MetadataValue.url(shown.url),
+            }
+        return dg.MaterializeResult(
+            metadata={**metadata, **links}, data_version=dg.DataVersion(data_version)
+        )
+
+    def checked(
+        self, *, passed: bool, description: str, metadata: Mapping[str, Any]
+    ) -> dg.AssetCheckResult:
+        """Finish a check; a failed one ends the evaluation, since its step has no asset to do it."""
+        from hc_orchestration.storage.records import Status
+
+        if passed:
+            self.finish()
+        else:
+            self.fail(Status.FAILED, "AssetCheckFailed", f"{self.step}: {description}")
+        return dg.AssetCheckResult(
+            passed=passed, description=description, metadata=dict(metadata)
+        )
+
+    def _append(self, *parts: "RecordPart", done: tuple[str, ...] = ()) -> None:
+        self.workspace.records.append(self.evaluation_id, self.key, *parts, done=done)
+
+    def _project(self) -> "MlflowPart | None":
+        record = self.record
+        try:
+            shown = self._projection.project(record)
+        except TrackingError as error:
+            self.context.log.warning(f"{error} The record is kept; MLflow lacks this step.")
+            return None
+        if shown != record.mlflow:
+            self._append(shown)
+        return shown
+
+    def _run_part(self, started: datetime) -> "RunPart":
+        from hc_orchestration.storage.records import RunPart
+
+        run = self.context.run
+        entry = self.entry
+        return RunPart(
+            dagster_run_id=run.run_id,
+            root_run_id=run.root_run_id or run.run_id,
+            job=run.job_name,
+            partition_key=self.key,
+            attempt=self.context.retry_number + 1,
+            backfill_id=run.tags.get("dagster/backfill"),
+            planned=self._planned(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            study=self.workspace.study.name,
+            software=software_versions(),
+            context=self.workspace.study.context.for_model(entry.name, entry.version),
+            started_at=started,
+        )
+
+    def _planned(self) -> tuple[str, ...]:
+        """The steps of the chain that this run executes, checks among them, in order."""
+        run = self.context.run
+        steps = run.step_keys_to_execute
+        if steps is None and run.execution_plan_snapshot_id:
+            plan = self.context.instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+            steps = plan.step_keys_to_execute
+        return tuple(step for step in steps or (self.step,) if step.startswith(CHAIN))
+
+
+@contextmanager
+def evaluation_step(
+    context: Context, workspace: WorkspaceResource, mlflow: MlflowResource
+) -> Iterator[EvaluationStep]:
+    """Run one step of an evaluation; whatever ends it early is recorded before it goes on.
+
+    Raises:
+        HcError: As the step raised it; its words are safe to show.
+        dg.Failure: In place of any other exception, whose words might quote a note: it names the
+            exception's class only.
+    """
+    from hc_orchestration.storage.records import Status
+
+    step = EvaluationStep(context, workspace.open(), mlflow)
+    step.begin()
+    try:
+        yield step
+    except HcError as error:
+        step.fail(Status.FAILED, type(error).__name__, str(error))
+        raise
+    except Exception as error:
+        name = type(error).__name__
+        message = f"{name} at {_location(error)}; its words are withheld: they may quote a note."
+        step.fail(Status.FAILED, name, message)
+        raise dg.Failure(message) from None
+    except BaseException as error:
+        step.fail(Status.KILLED, type(error).__name__, "stopped before the step had finished")
+        raise
+
+
+def _location(error: Exception) -> str:
+    """Where an exception came from: file and line of the last frames, no values."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    return " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of the programs that take part in an evaluation, this package first."""
+    import platform
+
+    versions: dict[str, str] = {}
+    for name in _SOFTWARE:
+        if name == "python":
+            versions[name] = platform.python_version()
+            continue
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions

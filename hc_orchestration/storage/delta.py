@@ -1,0 +1,190 @@
+"""Delta Lake, reduced to what the project does with it: create once, append, merge, overwrite, read.
+
+Every write goes through `DeltaStore._commit`, which retries when another writer committed first.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from filelock import FileLock
+
+from hc_orchestration.errors import StorageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
+
+_ATTEMPTS = 12
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A table: its path below the storage root, its columns, and what makes a row unique."""
+
+    path: str
+    schema: Mapping[str, pl.DataType | type[pl.DataType]]
+    keys: tuple[str, ...] = ()
+
+    def empty(self) -> pl.DataFrame:
+        """A frame of this table without rows."""
+        return pl.DataFrame(schema=dict(self.schema))
+
+
+class DeltaStore:
+    """The tables below one root URI (a folder, or `s3://…` and the like)."""
+
+    def __init__(self, root: str, locks: Path) -> None:
+        """Use `root` for tables and `locks` for the lock files of first-time creation."""
+        self._root = root
+        self._locks = locks
+
+    def append(self, spec: TableSpec, frame: pl.DataFrame) -> int:
+        """Append rows; returns the table's version after it."""
+        rows = frame.select(list(spec.schema))
+
+        def write(table: DeltaTable) -> int:
+            write_deltalake(table, rows, mode="append")
+            return table.version()
+
+        return self._commit(spec, write)
+
+    def insert_missing(self, spec: TableSpec, frame: pl.DataFrame) -> int:
+        """Append the rows whose `spec.keys` no row has yet; returns how many that were.
+
+        Two racing writers of the same rows leave each row once.
+        """
+        rows = frame.select(list(spec.schema)).unique(subset=list(spec.keys), maintain_order=True)
+        match = " AND ".join(f"old.{key} = new.{key}" for key in spec.keys)
+
+        def write(table: DeltaTable) -> int:
+            merge = table.merge(rows, predicate=match, source_alias="new", target_alias="old")
+            result = merge.when_not_matched_insert_all().execute()
+            return int(result["num_target_rows_inserted"])
+
+        return self._commit(spec, write)
+
+    def overwrite(
+        self,
+        spec: TableSpec,
+        batches: Callable[[], Iterator[pl.DataFrame]],
+        notes: Mapping[str, str],
+    ) -> int:
+        """Replace all rows in one commit, streaming; returns the new version.
+
+        Args:
+            spec: The table.
+            batches: Gives the rows anew for each attempt; an exception in it leaves the table as is.
+            notes: Kept in the table's history beside the commit.
+        """
+        properties = CommitProperties(custom_metadata=dict(notes))
+
+        def write(table: DeltaTable) -> int:
+            reader = _stream(spec, batches())
+            write_deltalake(table, reader, mode="overwrite", commit_properties=properties)
+            return table.version()
+
+        return self._commit(spec, write)
+
+    def scan(self, spec: TableSpec, version: int | None = None) -> pl.LazyFrame:
+        """The table's rows at a version (None: the newest), lazily; no rows if it does not exist.
+
+        Raises:
+            StorageError: There is no such version, or no longer.
+        """
+        try:
+            table = DeltaTable(self._uri(spec), version=version)
+        except TableNotFoundError:
+            if version is None:
+                return spec.empty().lazy()
+            message = f"table {spec.path} does not exist, so it has no version {version}."
+            raise StorageError(message) from None
+        except Exception as error:
+            message = f"table {spec.path}: version {version} cannot be read ({type(error).__name__})."
+            raise StorageError(message) from error
+        return pl.scan_delta(table).select(list(spec.schema))
+
+    def version(self, spec: TableSpec) -> int | None:
+        """The newest version of a table, or None when it does not exist."""
+        try:
+            return DeltaTable(self._uri(spec)).version()
+        except TableNotFoundError:
+            return None
+
+    def _commit(self, spec: TableSpec, operation: Callable[[DeltaTable], T]) -> T:
+        """Run a write on a freshly loaded table, again if another writer committed first.
+
+        Raises:
+            StorageError: Others kept committing first for the whole of the bounded retries.
+        """
+        table = self._open(spec)
+        for attempt in range(_ATTEMPTS):
+            try:
+                return operation(table)
+            except CommitFailedError:
+                pause = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
+                time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+                table = DeltaTable(self._uri(spec))
+        message = f"table {spec.path}: other writers committed first {_ATTEMPTS} times. Run it again."
+        raise StorageError(message)
+
+    def _open(self, spec: TableSpec) -> DeltaTable:
+        uri = self._uri(spec)
+        try:
+            return DeltaTable(uri)
+        except TableNotFoundError:
+            self._locks.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._locks / "tables.lock"):
+                return DeltaTable.create(uri, schema=_arrow_schema(spec), mode="ignore")
+
+    def _uri(self, spec: TableSpec) -> str:
+        return f"{self._root}/{spec.path}"
+
+
+def _stream(spec: TableSpec, frames: Iterator[pl.DataFrame]) -> "pa.RecordBatchReader":
+    import pyarrow as pa
+
+    schema = _arrow_schema(spec)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for frame in frames:
+            yield from frame.select(list(spec.schema)).to_arrow().cast(schema).to_batches()
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _arrow_schema(spec: TableSpec) -> "pa.Schema":
+    import pyarrow as pa
+
+    schema = spec.empty().to_arrow().schema
+    return pa.schema([pa.field(f.name, _without_views(f.type)) for f in schema])
+
+
+def _without_views(kind: "pa.DataType") -> "pa.DataType":
+    """Polars' large and view strings and lists as the plain ones that Delta knows."""
+    import pyarrow as pa
+
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_list(kind):
+        return pa.list_(_without_views(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(f.name, _without_views(f.type)) for f in kind])
+    return kind
+
+
+def in_groups(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Group rows into lists of at most `size`."""
+    iterator = iter(rows)
+    while group := list(islice(iterator, size)):
+        yield group

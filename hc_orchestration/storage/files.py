@@ -1,0 +1,64 @@
+"""Files kept under the sha256 of their bytes: what a record names can be found and checked again."""
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hc_orchestration.errors import StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A stored file: the name it is shown under, sha256 (hex) and size in bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+class FileStore:
+    """Immutable files below `<root>/files`."""
+
+    def __init__(self, root: str) -> None:
+        """Keep the files below the storage root `root` (a folder or an fsspec URL)."""
+        self._root = f"{root}/files"
+
+    def put(self, name: str, content: bytes) -> StoredFile:
+        """Store bytes; storing the same bytes again changes nothing."""
+        digest = hashlib.sha256(content).hexdigest()
+        filesystem, path = self._locate(digest, Path(name).suffix)
+        if not filesystem.exists(path):
+            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+            partial = f"{path}.{uuid.uuid4().hex}"
+            filesystem.pipe_file(partial, content)
+            filesystem.mv(partial, path)
+        return StoredFile(name, digest, len(content))
+
+    def get(self, file: StoredFile) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            StorageError: It is gone, or its bytes are no longer those that were stored.
+        """
+        filesystem, path = self._locate(file.sha256, Path(file.name).suffix)
+        try:
+            content: bytes = filesystem.cat_file(path)
+        except FileNotFoundError:
+            message = f"{file.name} ({file.sha256[:12]}) is no longer in the file store."
+            raise StorageError(message) from None
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            message = f"{file.name} ({file.sha256[:12]}) was changed after it was stored."
+            raise StorageError(message)
+        return content
+
+    def location(self, file: StoredFile) -> str:
+        """The path or URL of a file, for people."""
+        return f"{self._root}/{file.sha256[:2]}/{file.sha256}{Path(file.name).suffix}"
+
+    def _locate(self, digest: str, suffix: str) -> tuple[Any, str]:
+        from fsspec.core import url_to_fs
+
+        filesystem, root = url_to_fs(self._root)
+        return filesystem, f"{root}/{digest[:2]}/{digest}{suffix}"

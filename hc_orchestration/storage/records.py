@@ -1,0 +1,267 @@
+"""Evaluation records: what happened, written before anybody else is told.
+
+The `evaluations` table is append-only: each row is one part of one evaluation's record, as JSON. A
+part written again replaces the older one when the record is read. Everything that is shown of an
+evaluation (MLflow, Provenance, the command line) is derived from its record.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Self
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from hc_orchestration.errors import StorageError
+from hc_orchestration.healthcare.contexts import HealthcareRunContext
+from hc_orchestration.storage.delta import DeltaStore, TableSpec
+from hc_orchestration.storage.files import StoredFile
+
+EVALUATIONS = TableSpec(
+    "evaluations",
+    {
+        "evaluation_id": pl.String,
+        "model_key": pl.String,
+        "part": pl.String,
+        "content": pl.String,
+        "written_at": pl.Datetime("us", "UTC"),
+    },
+)
+
+
+class Status(StrEnum):
+    """Status of an evaluation, in MLflow's words."""
+
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
+class RecordPart(BaseModel):
+    """Base of the parts: frozen, JSON in and out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def part_name(cls) -> str:
+        """The name that the part is stored under."""
+        return cls.__name__.removesuffix("Part").lower()
+
+
+class RunPart(RecordPart):
+    """Which Dagster run evaluates (or evaluated last) which model for which study."""
+
+    dagster_run_id: str
+    root_run_id: str
+    job: str
+    partition_key: str
+    attempt: int
+    backfill_id: str | None
+    planned: tuple[str, ...]
+    host: str
+    pid: int
+    study: str
+    software: dict[str, str]
+    context: HealthcareRunContext
+    started_at: datetime
+
+
+class InputsPart(RecordPart):
+    """The pinned inputs: a corpus version and a model fingerprint.
+
+    Attributes:
+        pinned_by: The evaluation that fixed them; another one when only later steps were run.
+    """
+
+    corpus_version: int
+    corpus_digest: str
+    notes: int
+    quarantined: int
+    model_fingerprint: str
+    loader: str
+    model_bytes: int
+    pinned_by: str
+
+
+class ExtractionPart(RecordPart):
+    """What the extraction did: counts, time in seconds, and the files that show them."""
+
+    notes: int
+    reused: int
+    extracted: int
+    entities: int
+    labels: dict[str, int]
+    seconds: float
+    notes_per_second: float | None
+    entities_version: int
+    files: tuple[StoredFile, ...]
+    started_at: datetime
+
+
+class MetricsPart(RecordPart):
+    """The scores of the evaluation, undefined ones left out.
+
+    Attributes:
+        support: Gold mentions.
+        predicted_unmapped: Predicted spans with a label that the catalogue does not map.
+        not_applicable: Modes that say nothing about this model.
+    """
+
+    evaluation_digest: str
+    inputs_unchanged: bool
+    values: dict[str, float]
+    support: int
+    annotated: int
+    predicted_unmapped: int
+    not_applicable: tuple[str, ...]
+    metrics_version: int
+    files: tuple[StoredFile, ...]
+
+
+class ProvenancePart(RecordPart):
+    """The stored Provenance resource; `of_evaluation` is an earlier one if nothing changed."""
+
+    file: StoredFile
+    of_evaluation: str
+    evaluation_digest: str
+
+
+class MlflowPart(RecordPart):
+    """The MLflow run that shows the evaluation; it may be lost and made again under another id."""
+
+    run_id: str
+    url: str
+
+
+class StatusPart(RecordPart):
+    """How it stands: `error` names the exception's class and what may be shown of its words."""
+
+    status: Status
+    error_class: str | None = None
+    error: str | None = None
+    failed_step: str | None = None
+    at: datetime
+
+
+class EvaluationRecord(BaseModel):
+    """All that is known of one evaluation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    evaluation_id: str
+    model_key: str
+    done: tuple[str, ...] = ()
+    run: RunPart | None = None
+    inputs: InputsPart | None = None
+    extraction: ExtractionPart | None = None
+    metrics: MetricsPart | None = None
+    provenance: ProvenancePart | None = None
+    mlflow: MlflowPart | None = None
+    status: StatusPart | None = None
+
+    @classmethod
+    def from_rows(cls, evaluation_id: str, model_key: str, rows: Sequence[tuple[str, str]]) -> Self:
+        """Fold (part, content) rows, oldest first; `done:<step>` rows name finished steps."""
+        parts: dict[str, Any] = {}
+        done: list[str] = []
+        for part, content in rows:
+            if part == DONE:
+                done.append(content)
+            else:
+                parts[part] = _PARTS[part].model_validate_json(content)
+                if part == RunPart.part_name():
+                    done = [step for step in done if step not in parts[part].planned]
+        return cls(
+            evaluation_id=evaluation_id, model_key=model_key, done=tuple(dict.fromkeys(done)), **parts
+        )
+
+    @property
+    def state(self) -> Status:
+        """RUNNING until a step says otherwise."""
+        return Status.RUNNING if self.status is None else self.status.status
+
+    @property
+    def remaining(self) -> tuple[str, ...]:
+        """Planned steps that have not finished."""
+        planned = self.run.planned if self.run else ()
+        return tuple(step for step in planned if step not in self.done)
+
+
+DONE = "done"
+_KINDS: tuple[type[RecordPart], ...] = (
+    RunPart,
+    InputsPart,
+    ExtractionPart,
+    MetricsPart,
+    ProvenancePart,
+    MlflowPart,
+    StatusPart,
+)
+_PARTS = {kind.part_name(): kind for kind in _KINDS}
+
+
+class Records:
+    """Appends parts and reads records."""
+
+    def __init__(self, store: DeltaStore) -> None:
+        """Use the tables of `store`."""
+        self._store = store
+
+    def append(
+        self,
+        evaluation_id: str,
+        model_key: str,
+        *parts: RecordPart,
+        done: Sequence[str] = (),
+    ) -> None:
+        """Write parts, and steps that are done, in one commit."""
+        now = datetime.now(UTC)
+        rows = [(part.part_name(), part.model_dump_json()) for part in parts]
+        rows += [(DONE, step) for step in done]
+        frame = pl.DataFrame(
+            [(evaluation_id, model_key, name, content, now) for name, content in rows],
+            schema=dict(EVALUATIONS.schema),
+            orient="row",
+        )
+        self._store.append(EVALUATIONS, frame)
+
+    def read(self, evaluation_id: str) -> EvaluationRecord | None:
+        """The record of an evaluation, or None."""
+        found = self._records(pl.col("evaluation_id") == evaluation_id)
+        return found[0] if found else None
+
+    def required(self, evaluation_id: str) -> EvaluationRecord:
+        """The record of an evaluation.
+
+        Raises:
+            StorageError: There is none.
+        """
+        record = self.read(evaluation_id)
+        if record is None:
+            message = f"evaluation {evaluation_id} has no record."
+            raise StorageError(message)
+        return record
+
+    def of_model(self, model_key: str) -> list[EvaluationRecord]:
+        """The records of a model's evaluations, those that were touched last first."""
+        return self._records(pl.col("model_key") == model_key)
+
+    def all(self) -> list[EvaluationRecord]:
+        """Every record, those that were touched last first."""
+        return self._records(pl.lit(value=True))
+
+    def _records(self, which: pl.Expr) -> list[EvaluationRecord]:
+        rows = self._store.scan(EVALUATIONS).filter(which).collect()
+        rows = rows.with_row_index().sort("written_at", "index", maintain_order=True)
+        groups = rows.partition_by("evaluation_id", maintain_order=True)
+        groups.sort(key=lambda group: group["written_at"][-1], reverse=True)
+        return [
+            EvaluationRecord.from_rows(
+                group["evaluation_id"][0],
+                group["model_key"][0],
+                list(group.select("part", "content").iter_rows()),
+            )
+            for group in groups
+        ]

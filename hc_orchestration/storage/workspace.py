@@ -1,0 +1,72 @@
+"""Everything that one deployment has, opened when it is first used: files, tables, records."""
+
+from functools import cached_property
+
+from hc_orchestration.models.catalogue import Catalogue, load_catalogue
+from hc_orchestration.settings import Settings
+from hc_orchestration.storage.comparisons import ComparisonTable
+from hc_orchestration.storage.corpus import CorpusTables
+from hc_orchestration.storage.delta import DeltaStore
+from hc_orchestration.storage.entities import EntityTables
+from hc_orchestration.storage.files import FileStore
+from hc_orchestration.storage.metrics import MetricTables
+from hc_orchestration.storage.model_files import ModelFileTables
+from hc_orchestration.storage.records import Records
+from hc_orchestration.study import Study, load_study
+
+
+class Workspace:
+    """The study, the catalogue and the stores that the settings point to."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open nothing yet."""
+        self.settings = settings
+
+    @cached_property
+    def study(self) -> Study:
+        """The study file as it is now."""
+        return load_study(self.settings.study)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The model catalogue as it is now."""
+        return load_catalogue(self.settings.catalogue)
+
+    @cached_property
+    def _delta(self) -> DeltaStore:
+        return DeltaStore(self.settings.storage, self.settings.locks)
+
+    @cached_property
+    def corpus(self) -> CorpusTables:
+        """Notes, quarantine, corpus versions."""
+        return CorpusTables(self._delta)
+
+    @cached_property
+    def entities(self) -> EntityTables:
+        """What models found."""
+        return EntityTables(self._delta, self.corpus)
+
+    @cached_property
+    def model_files(self) -> ModelFileTables:
+        """Which files models consist of."""
+        return ModelFileTables(self._delta)
+
+    @cached_property
+    def metrics(self) -> MetricTables:
+        """Scores and note-level counts."""
+        return MetricTables(self._delta)
+
+    @cached_property
+    def comparisons(self) -> ComparisonTable:
+        """Stored comparisons."""
+        return ComparisonTable(self._delta)
+
+    @cached_property
+    def records(self) -> Records:
+        """Evaluation records."""
+        return Records(self._delta)
+
+    @cached_property
+    def files(self) -> FileStore:
+        """Files by digest."""
+        return FileStore(self.settings.storage)

@@ -1,0 +1,116 @@
+"""The study file: label set, corpora, healthcare context, schedule, and what may be shown."""
+
+from pathlib import Path
+from typing import Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, field_validator, model_validator
+
+from hc_orchestration.corpora.sources import CorpusSource
+from hc_orchestration.healthcare.contexts import StudyContext
+from hc_orchestration.yaml_model import StrictModel, load_yaml_model
+
+
+class Schedule(StrictModel):
+    """When the nightly evaluation begins: cron expression in a named time zone."""
+
+    cron: str = "0 2 * * *"
+    timezone: str = "UTC"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError):
+            message = "unknown time zone; use an IANA name such as Europe/Berlin"
+            raise ValueError(message) from None
+        return name
+
+
+class Gate(StrictModel):
+    """A threshold that a metric must hold: `minimum`, or `regression` against the champion."""
+
+    metric: str
+    name: str | None = None
+    label: str | None = None
+    minimum: float | None = None
+    regression: float | None = Field(default=None, ge=0)
+    minimum_support: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.minimum is None) == (self.regression is None):
+            message = "give either minimum or regression"
+            raise ValueError(message)
+        return self
+
+
+class Privacy(StrictModel):
+    """What may leave the tables."""
+
+    note_text_in_reports: bool = False
+    smallest_cell: int = Field(default=11, ge=1)
+    pseudonymize_note_ids: bool = False
+
+    @field_validator("pseudonymize_note_ids")
+    @classmethod
+    def _not_built(cls, value: bool) -> bool:  # noqa: FBT001 - a field's value
+        if value:
+            message = "not built yet; give notes ids that are not identifiers themselves"
+            raise ValueError(message)
+        return value
+
+
+class Study(StrictModel):
+    """A study: which notes, which labels, for whom and why.
+
+    Attributes:
+        name: Also the name of the MLflow experiment.
+        labels: The study's label set; source and model labels are mapped to it.
+        slices: Note attributes to score separately; checked, not used by this version.
+        gates: Thresholds; checked, not used by this version.
+        cluster: The note attribute that is the sampling unit; checked, not used by this version.
+    """
+
+    name: str = Field(min_length=1)
+    labels: tuple[str, ...] = Field(min_length=1)
+    corpora: tuple[CorpusSource, ...] = Field(min_length=1)
+    context: StudyContext = Field(default_factory=StudyContext)
+    slices: tuple[str, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    cluster: str | None = None
+    schedule: Schedule = Schedule()
+    privacy: Privacy = Privacy()
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Keys that were given and that this version does not act on."""
+        return tuple(key for key in ("slices", "gates", "cluster") if getattr(self, key))
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct_labels(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(labels)) != len(labels) or "*" in labels or "" in labels:
+            message = "labels are distinct names; '*' and the empty name mean something else"
+            raise ValueError(message)
+        return labels
+
+    @field_validator("corpora")
+    @classmethod
+    def _distinct_corpora(cls, corpora: tuple[CorpusSource, ...]) -> tuple[CorpusSource, ...]:
+        if len({corpus.name for corpus in corpora}) != len(corpora):
+            message = "two corpora have the same name"
+            raise ValueError(message)
+        return corpora
+
+
+def load_study(path: Path) -> Study:
+    """Read a study; relative corpus paths are made absolute against its folder.
+
+    Raises:
+        ConfigurationError: See `load_yaml_model`.
+    """
+    study = load_yaml_model(path, Study)
+    corpora = tuple(corpus.resolved(path.parent) for corpus in study.corpora)
+    return study.model_copy(update={"corpora": corpora})

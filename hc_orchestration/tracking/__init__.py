@@ -1,0 +1,1 @@
+"""MLflow as a projection of evaluation records; the only package that imports mlflow."""

@@ -1,0 +1,87 @@
+"""Opening an MLflow store: schema and experiment are made once, under a lock, before any writer."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from filelock import FileLock
+
+from hc_orchestration.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class MlflowStore:
+    """Where to track.
+
+    Attributes:
+        tracking_uri: May hold credentials: never shown.
+        home: Local artifacts and lock files go below it.
+        url: Root of the MLflow web page, for links.
+    """
+
+    tracking_uri: str
+    home: Path
+    url: str
+
+
+def open_client(store: MlflowStore) -> "MlflowClient":
+    """A client of the store, whose schema exists from then on.
+
+    Raises:
+        TrackingError: The store cannot be reached.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    (store.home / "locks").mkdir(parents=True, exist_ok=True)
+    with FileLock(store.home / "locks" / "mlflow.lock"):
+        return guarded(lambda: MlflowClient(tracking_uri=store.tracking_uri))
+
+
+def experiment_id(client: "MlflowClient", store: MlflowStore, name: str) -> str:
+    """The id of the experiment, made if it is not there; a deleted one is restored.
+
+    Raises:
+        TrackingError: The store refused.
+    """
+    local = store.tracking_uri.startswith("sqlite:")
+    artifacts = (store.home / "mlflow-artifacts").as_uri() if local else None
+    with FileLock(store.home / "locks" / "mlflow.lock"):
+        found = guarded(lambda: client.get_experiment_by_name(name))
+        if found is None:
+            return guarded(lambda: client.create_experiment(name, artifact_location=artifacts))
+        if found.lifecycle_stage == "deleted":
+            guarded(lambda: client.restore_experiment(found.experiment_id))
+        return str(found.experiment_id)
+
+
+def guarded(call: Callable[[], T]) -> T:
+    """The result of an MLflow call, its many exceptions turned into one of ours.
+
+    Raises:
+        TrackingError: The call failed; the message holds the exception's class, not its words,
+            which may repeat a tracking URI with credentials.
+    """
+    import requests
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return call()
+    except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
+        code = getattr(error, "error_code", None)
+        detail = f" ({code})" if isinstance(code, str) else ""
+        message = f"MLflow failed: {type(error).__name__}{detail}. Is the tracking store reachable?"
+        raise TrackingError(message) from None

@@ -1,0 +1,1 @@
+"""Tests of hc_orchestration, one folder for each of its packages."""
