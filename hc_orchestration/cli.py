@@ -1,4 +1,4 @@
-"""`hc`, the command line. Exit codes: 0 done, 1 failed, 2 bad use. `--json`: one document on stdout."""
+"""`hc`, the command line. Exit codes: 0 done, 1 failed, 2 bad use; `--json` for programs."""
 
 import json
 import sys
@@ -174,7 +174,9 @@ def metrics(
     model: Annotated[
         str | None, typer.Option("--model", help="Only this model; default: all of them.")
     ] = None,
-    form: Annotated[TableFormat, typer.Option("--format", help="How to print.")] = TableFormat.TABLE,
+    form: Annotated[
+        TableFormat, typer.Option("--format", help="How to print.")
+    ] = TableFormat.TABLE,
     as_json: Json = False,
 ) -> None:
     """The stored scores of each model's last finished evaluation."""
@@ -326,7 +328,9 @@ def _print_report(report: "EvaluationReport", document: dict[str, Any]) -> None:
         console.print(f"missing  {key}: {reason}", style="dim", markup=False, soft_wrap=True)
     unused = _workspace().study.unused
     if unused:
-        console.print(f"not used by this version, though given: {', '.join(unused)}", style="yellow")
+        console.print(
+            f"not used by this version, though given: {', '.join(unused)}", style="yellow"
+        )
     console.print("\nLook closer:  hc ui   ·   hc metrics   ·   hc export provenance --model KEY")
 
 

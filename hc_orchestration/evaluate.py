@@ -1,4 +1,4 @@
-"""`hc evaluate`: corpus, every model, comparison, as Dagster runs of this process; and what came out."""
+"""`hc evaluate`: corpus, models, comparison as Dagster runs of this process; and what came out."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence

@@ -1,5 +1,8 @@
-"""The jobs: corpus and comparison by themselves, since in one job with a model's chain they would
-run once for each model."""
+"""The jobs.
+
+Corpus and comparison stand by themselves: in one job with a model's chain they would run once for
+each model.
+"""
 
 import dagster as dg
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -32,7 +33,11 @@ class InProcessRuns:
         """Use the jobs of `definitions` and record in `instance`."""
         self._definitions = definitions
         self._instance = instance
-        self._tags = {"hc.launcher": "hc", "hc.host": socket.gethostname(), "hc.pid": str(os.getpid())}
+        self._tags = {
+            "hc.launcher": "hc",
+            "hc.host": socket.gethostname(),
+            "hc.pid": str(os.getpid()),
+        }
 
     def run(self, job: str, partition_key: str | None = None) -> RunOutcome:
         """Run a job to its end.
@@ -83,10 +88,14 @@ def _class_names(error: object) -> list[str]:
     return names
 
 
-def _first_message(errors: list[object]) -> str:
-    for error in errors:
-        while (cause := getattr(error, "cause", None)) is not None:
-            error = cause
+def _root_cause(error: object) -> object:
+    while (cause := getattr(error, "cause", None)) is not None:
+        error = cause
+    return error
+
+
+def _first_message(errors: Sequence[object]) -> str:
+    for error in map(_root_cause, errors):
         message = getattr(error, "message", "") or ""
         if message:
             return " ".join(message.split(": ", maxsplit=1)[-1].split())

@@ -37,6 +37,6 @@ def evaluation_sensor(settings: Settings) -> dg.SensorDefinition:
                 run_key=f"{tick}/{entry.key}", partition_key=entry.key, tags={NIGHTLY_TAG: tick}
             )
         if absent:
-            context.log.info(f"not installed, so not evaluated: {', '.join(absent)}")
+            context.log.info("not installed, so not evaluated: %s", ", ".join(absent))
 
     return evaluate_after_corpus

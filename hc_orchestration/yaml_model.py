@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
@@ -96,7 +96,7 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a type expression
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return cast("type[BaseModel]", annotation)
+        return annotation
     for argument in getattr(annotation, "__args__", ()):
         if (found := _model_in(argument)) is not None:
             return found

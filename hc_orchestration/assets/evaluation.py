@@ -1,4 +1,4 @@
-"""The chain of one model's evaluation: files, entities, metrics, provenance; a partition a model."""
+"""The chain of a model's evaluation: files, entities, metrics, provenance; a partition a model."""
 
 import dagster as dg
 

@@ -31,9 +31,7 @@ def note_ids_unique(workspace: WorkspaceResource) -> dg.AssetCheckResult:
     )
 
 
-@dg.asset_check(
-    asset=notes_corpus, blocking=True, description="Every gold span lies in its note."
-)
+@dg.asset_check(asset=notes_corpus, blocking=True, description="Every gold span lies in its note.")
 def gold_offsets_valid(workspace: WorkspaceResource) -> dg.AssetCheckResult:
     """Fail when a gold span is empty, reversed, or reaches over the end of its note."""
     from hc_orchestration.storage.integrity import misplaced_spans

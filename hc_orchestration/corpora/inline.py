@@ -1,8 +1,8 @@
 """The reviewable source form of the shipped corpus: notes with mentions marked in the text.
 
-A `.note` file is a header of `key: value` lines, a line `---`, and the text, in which a gold mention
-stands as `[surface form](LABEL)`. `python -m hc_orchestration.corpora.inline SOURCE OUTPUT` writes
-the JSON Lines that the study reads; each span quotes its surface form, so that readers check it.
+A `.note` file is a header of `key: value` lines, a line `---`, and the text, in which a gold
+mention stands as `[surface form](LABEL)`. `python -m hc_orchestration.corpora.inline SOURCE OUTPUT`
+writes the JSON Lines that the study reads; each span quotes its surface form for readers to check.
 """
 
 import json

@@ -5,7 +5,7 @@ Every other key is a note attribute. A span has `start`, `end`, `label`, and may
 
 import json
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 from hc_orchestration.corpora.notes import RejectReason
 from hc_orchestration.corpora.raw import RawItem, RawNote, RawSpan, Unreadable
@@ -72,10 +72,15 @@ def _span(item: object) -> RawSpan:
     if not isinstance(item, dict):
         raise _UnreadableError(RejectReason.BAD_SPAN)
     start, end, label, text = (item.get(key) for key in ("start", "end", "label", "text"))
-    offsets = type(start) is int and type(end) is int
-    if not offsets or not isinstance(label, str) or not isinstance(text, str | None):
+    if not (_is_offset(start) and _is_offset(end)):
+        raise _UnreadableError(RejectReason.BAD_SPAN)
+    if not isinstance(label, str) or not isinstance(text, str | None):
         raise _UnreadableError(RejectReason.BAD_SPAN)
     return RawSpan(start, end, label, text)
+
+
+def _is_offset(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _attribute(value: object) -> str:

@@ -29,6 +29,7 @@ class InvalidNoteError(ValueError):
     """A note that breaks a rule; carries the reason only, because the text must not travel."""
 
     def __init__(self, reason: RejectReason) -> None:
+        """Keep the reason."""
         super().__init__(reason.value)
         self.reason = reason
 
@@ -42,6 +43,7 @@ class Span:
     label: str
 
     def __post_init__(self) -> None:
+        """Refuse a span that no text can hold."""
         if not self.label or not 0 <= self.start < self.end:
             raise InvalidNoteError(RejectReason.BAD_SPAN)
 
@@ -68,6 +70,7 @@ class Note:
     attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
+        """Refuse a note that breaks a rule."""
         if not self.note_id.strip():
             raise InvalidNoteError(RejectReason.MISSING_ID)
         if not self.text.strip():

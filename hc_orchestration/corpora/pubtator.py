@@ -24,9 +24,7 @@ def read_pubtator(stream: IO[bytes]) -> Iterator[RawItem]:
         except UnicodeDecodeError:
             yield Unreadable(position, raw, RejectReason.UNDECODABLE)
             continue
-        yield _raw_note(lines, raw, position) or Unreadable(
-            position, raw, RejectReason.BROKEN_LINE
-        )
+        yield _raw_note(lines, raw, position) or Unreadable(position, raw, RejectReason.BROKEN_LINE)
 
 
 def _blocks(stream: IO[bytes]) -> Iterator[tuple[int, list[bytes]]]:

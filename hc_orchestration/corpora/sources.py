@@ -83,7 +83,9 @@ def _open_files(source: CorpusSource, suffixes: tuple[str, ...]) -> Iterator[tup
         urls = [protocol + path if protocol else path for path in sorted(paths)]
         files = fsspec.open_files(urls, mode="rb", compression="infer") if urls else []
     except (OSError, ValueError, ImportError) as error:
-        message = f"corpus '{source.name}': {source.path} cannot be opened ({type(error).__name__})."
+        message = (
+            f"corpus '{source.name}': {source.path} cannot be opened ({type(error).__name__})."
+        )
         raise CorpusError(message) from None
     if not files:
         kinds = ", ".join(endings)

@@ -6,8 +6,6 @@ from hc_orchestration.errors import ModelError
 from hc_orchestration.models.loaders import ModelSpan, NerModel
 from hc_orchestration.models.predictions import NoteEntities, NoteText
 
-_SPAN_WITH_SCORE = 4
-
 
 def extract_batches(
     model: NerModel, batches: Iterable[Sequence[NoteText]]
@@ -46,5 +44,5 @@ def _checked(note: NoteText, spans: Sequence[ModelSpan]) -> NoteEntities:
         if not 0 <= start < end <= length or not label:
             message = f"the model gave a span outside note {note.note_id} ({start}, {end})."
             raise ModelError(message)
-        rows.append((start, end, label, span[3] if len(span) == _SPAN_WITH_SCORE else None))
+        rows.append((start, end, label, *(span[3:] or (None,))))
     return NoteEntities(note.note_id, note.text_sha256, tuple(rows))

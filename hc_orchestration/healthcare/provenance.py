@@ -75,7 +75,9 @@ def build_provenance(facts: EvaluationFacts) -> dict[str, Any]:
             "coding": [
                 _coding(f"{_TERMINOLOGY}/v3-DataOperation", "CREATE", "create"),
                 _coding(
-                    f"{CANONICAL_BASE}/CodeSystem/activity", "ner-evaluation", "NER model evaluation"
+                    f"{CANONICAL_BASE}/CodeSystem/activity",
+                    "ner-evaluation",
+                    "NER model evaluation",
                 ),
             ]
         },
@@ -152,9 +154,7 @@ def _agents(facts: EvaluationFacts) -> list[dict[str, Any]]:
     )
     versions = ", ".join(f"{name} {version}" for name, version in facts.software.items())
     package = next(iter(facts.software))
-    software = _reference(
-        "Device", f"urn:{package}:{facts.software[package]}", versions
-    )
+    software = _reference("Device", f"urn:{package}:{facts.software[package]}", versions)
     agents = [_agent("performer", model), _agent("assembler", software)]
     if context.organization is None:
         return agents
@@ -165,9 +165,7 @@ def _agents(facts: EvaluationFacts) -> list[dict[str, Any]]:
 
 
 def _entities(facts: EvaluationFacts) -> list[dict[str, Any]]:
-    corpus = (
-        f"corpus of {facts.notes} notes, notes table version {facts.corpus_version}"
-    )
+    corpus = f"corpus of {facts.notes} notes, notes table version {facts.corpus_version}"
     entities = [_source(_reference("DocumentReference", _ni(facts.corpus_digest), corpus))]
     for name in facts.context.data_sources:
         identifier = {"system": f"{CANONICAL_BASE}/data-source", "value": name}

@@ -67,7 +67,9 @@ def _load_spacy(model: InstalledModel) -> SpacyModel:
         )
         raise ModelError(message) from None
     if not components:
-        message = f"model {key}: no component of {model.location} writes entities. Name `components`."
+        message = (
+            f"model {key}: no component of {model.location} writes entities. Name `components`."
+        )
         raise ModelError(message)
     return SpacyModel(nlp)
 
@@ -99,7 +101,7 @@ class LexiconModel:
                 (span.start_char, span.end_char, span.label_)
                 for span in filter_spans(self._matcher(doc, as_spans=True))
             ]
-            for doc in self._nlp.tokenizer.pipe(texts)
+            for doc in map(self._nlp.make_doc, texts)
         ]
 
 
@@ -125,9 +127,7 @@ def _read_terms(model: InstalledModel) -> dict[str, list[str]]:
     for number, line in enumerate(_lines(file, model.entry.key), start=1):
         label, tab, term = line.partition("\t")
         if not tab or not label or not term.strip():
-            message = (
-                f"model {model.entry.key}: {file.name} line {number} is not LABEL<TAB>term."
-            )
+            message = f"model {model.entry.key}: {file.name} line {number} is not LABEL<TAB>term."
             raise ModelError(message)
         terms.setdefault(label, []).append(term)
     if not terms:

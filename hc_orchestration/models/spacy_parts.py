@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from spacy.tokenizer import Tokenizer  # type: ignore[import-not-found]
+from spacy.tokenizer import Tokenizer
 from spacy.util import (
     compile_infix_regex,
     compile_prefix_regex,

@@ -136,9 +136,7 @@ def _package_data(package: str, version: str) -> Path | None:
 
 
 def _inner(folder: Path, version: str) -> Path | None:
-    return next(
-        (path.parent for path in sorted(folder.glob(f"*-{version}/config.cfg"))), None
-    )
+    return next((path.parent for path in sorted(folder.glob(f"*-{version}/config.cfg"))), None)
 
 
 def _meta_version(meta: Path) -> str | None:

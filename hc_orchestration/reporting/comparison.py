@@ -1,4 +1,4 @@
-"""The comparison: each model's last evaluation of the current corpus, ranked; and who is missing."""
+"""The comparison: each model's evaluation of the current corpus, ranked; and who is missing."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

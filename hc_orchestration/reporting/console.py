@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_DASH = "–"
+_UNDEFINED = "\N{EN DASH}"
 
 
 def print_table(
@@ -29,7 +29,7 @@ def print_table(
 def cell(value: object) -> str:
     """A value as people read it."""
     if value is None:
-        return _DASH
+        return _UNDEFINED
     if isinstance(value, float):
         return f"{value:.3f}" if abs(value) <= 1 else f"{value:,.0f}"
     if isinstance(value, int) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Dagster metadata of each materialization: floats that the UI plots, and tables that stay small."""
+"""Dagster metadata of materializations: floats that the UI plots, and tables that stay small."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hc_orchestration.storage.records import ExtractionPart, InputsPart, MetricsPart
 
 _ROWS_SHOWN = 25
-_DASH = "–"
+_UNDEFINED = "\N{EN DASH}"
 
 
 def markdown_table(rows: Sequence[Mapping[str, object]], limit: int = _ROWS_SHOWN) -> str:
@@ -30,7 +30,7 @@ def markdown_table(rows: Sequence[Mapping[str, object]], limit: int = _ROWS_SHOW
 
 def _cell(value: object) -> str:
     if value is None:
-        return _DASH
+        return _UNDEFINED
     text = f"{value:.4f}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         RecordPart,
         RunPart,
         Status,
-        StatusPart,
     )
     from hc_orchestration.storage.workspace import Workspace
 
@@ -86,7 +85,7 @@ class EvaluationStep:
         return self.workspace.records.required(self.inputs().pinned_by)
 
     def begin(self) -> None:
-        """Write that this run evaluates this model: once a run, and again when a step is retried."""
+        """Write that this run evaluates this model: once a run, again when a step is retried."""
         from hc_orchestration.storage.records import Status, StatusPart
 
         record = self.workspace.records.read(self.evaluation_id)
@@ -144,16 +143,14 @@ class EvaluationStep:
     def checked(
         self, *, passed: bool, description: str, metadata: Mapping[str, Any]
     ) -> dg.AssetCheckResult:
-        """Finish a check; a failed one ends the evaluation, since its step has no asset to do it."""
+        """Finish a check; a failed one ends the evaluation: its step has no asset to do it."""
         from hc_orchestration.storage.records import Status
 
         if passed:
             self.finish()
         else:
             self.fail(Status.FAILED, "AssetCheckFailed", f"{self.step}: {description}")
-        return dg.AssetCheckResult(
-            passed=passed, description=description, metadata=dict(metadata)
-        )
+        return dg.AssetCheckResult(passed=passed, description=description, metadata=dict(metadata))
 
     def _append(self, *parts: "RecordPart", done: tuple[str, ...] = ()) -> None:
         self.workspace.records.append(self.evaluation_id, self.key, *parts, done=done)
@@ -163,7 +160,7 @@ class EvaluationStep:
         try:
             shown = self._projection.project(record)
         except TrackingError as error:
-            self.context.log.warning(f"{error} The record is kept; MLflow lacks this step.")
+            self.context.log.warning("%s The record is kept; MLflow lacks this step.", error)
             return None
         if shown != record.mlflow:
             self._append(shown)
@@ -220,7 +217,7 @@ def evaluation_step(
     except HcError as error:
         step.fail(Status.FAILED, type(error).__name__, str(error))
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a step may raise anything; it is told truly
         name = type(error).__name__
         message = f"{name} at {_location(error)}; its words are withheld: they may quote a note."
         step.fail(Status.FAILED, name, message)

@@ -156,7 +156,9 @@ def record_provenance(step: "EvaluationStep") -> tuple[tuple[RecordPart, ...], P
     )
 
 
-def compare(workspace: Workspace, comparison_id: str) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
+def compare(
+    workspace: Workspace, comparison_id: str
+) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
     """Compare all models, store the rows; returns them with metadata and a digest of them."""
     import hashlib
 

@@ -1,4 +1,4 @@
-"""Dagster resources that lead to the workspace and to MLflow; nothing is opened at definition time."""
+"""Dagster resources that lead to the workspace and to MLflow; definitions open nothing."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

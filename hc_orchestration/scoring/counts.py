@@ -1,7 +1,7 @@
 """Note-level counts of the match modes: joins and group-bys, no loop over spans.
 
-Terms are those of SemEval-2013 Task 9.1: strict asks for the same boundary and the same label, exact
-for the same boundary whatever the label. Pairing is one to one and done for each mode by itself.
+Terms are those of SemEval-2013 Task 9.1: strict asks for the same boundary and the same label,
+exact for the same boundary whatever the label. Pairing is one to one, for each mode by itself.
 """
 
 import polars as pl
@@ -67,7 +67,12 @@ def _strict_counts(gold: pl.DataFrame, predicted: pl.DataFrame) -> pl.DataFrame:
     """Distinct spans pair by equality, so the pairs are the rows of an inner join."""
     pairs = gold.join(predicted, on=[*BOUNDARY, "label"], how="inner")
     by = ("note_id", "label")
-    return _joined(_count(gold, by, "gold"), _count(predicted, by, "predicted"), _count(pairs, by, "same"), STRICT)
+    return _joined(
+        _count(gold, by, "gold"),
+        _count(predicted, by, "predicted"),
+        _count(pairs, by, "same"),
+        STRICT,
+    )
 
 
 def _exact_counts(gold: pl.DataFrame, predicted: pl.DataFrame) -> pl.DataFrame:

@@ -15,9 +15,10 @@ STATISTICS = ("precision", "recall", "f1")
 def scores(counts: pl.DataFrame, labels: Sequence[str], *, untyped: bool) -> pl.DataFrame:
     """One row per (mode, average, label, slice, statistic).
 
-    precision = credit / predicted (defined iff predicted > 0), recall = credit / gold (iff gold > 0),
-    F1 = 2 · credit / (gold + predicted) (iff gold + predicted > 0); credit = same-boundary pairs in
-    strict and exact. Micro averages add the counts of all notes (and labels) before dividing.
+    precision = credit / predicted (defined iff predicted > 0), recall = credit / gold (iff
+    gold > 0), F1 = 2 · credit / (gold + predicted) (iff gold + predicted > 0); credit =
+    same-boundary pairs in strict and exact. Micro averages add the counts of all notes (and labels)
+    before dividing.
 
     Args:
         counts: Note-level counts, see `note_counts`.

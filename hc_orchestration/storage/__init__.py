@@ -1,1 +1,1 @@
-"""Delta tables, evaluation records and files by digest: the only code that knows paths and schemas."""
+"""Delta tables, records and files by digest: the only code that knows paths and schemas."""

@@ -1,4 +1,4 @@
-"""Delta Lake, reduced to what the project does with it: create once, append, merge, overwrite, read.
+"""Delta Lake, reduced to what the project does: create once, append, merge, overwrite, read.
 
 Every write goes through `DeltaStore._commit`, which retries when another writer committed first.
 """
@@ -84,7 +84,7 @@ class DeltaStore:
 
         Args:
             spec: The table.
-            batches: Gives the rows anew for each attempt; an exception in it leaves the table as is.
+            batches: Gives the rows anew for each attempt; an exception in it leaves the table.
             notes: Kept in the table's history beside the commit.
         """
         properties = CommitProperties(custom_metadata=dict(notes))
@@ -110,7 +110,9 @@ class DeltaStore:
             message = f"table {spec.path} does not exist, so it has no version {version}."
             raise StorageError(message) from None
         except Exception as error:
-            message = f"table {spec.path}: version {version} cannot be read ({type(error).__name__})."
+            message = (
+                f"table {spec.path}: version {version} cannot be read ({type(error).__name__})."
+            )
             raise StorageError(message) from error
         return pl.scan_delta(table).select(list(spec.schema))
 
@@ -135,7 +137,9 @@ class DeltaStore:
                 pause = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
                 time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
                 table = DeltaTable(self._uri(spec))
-        message = f"table {spec.path}: other writers committed first {_ATTEMPTS} times. Run it again."
+        message = (
+            f"table {spec.path}: other writers committed first {_ATTEMPTS} times. Run it again."
+        )
         raise StorageError(message)
 
     def _open(self, spec: TableSpec) -> DeltaTable:

@@ -1,4 +1,4 @@
-"""Files kept under the sha256 of their bytes: what a record names can be found and checked again."""
+"""Files kept under the sha256 of their bytes, so that what a record names can be checked."""
 
 import hashlib
 import uuid

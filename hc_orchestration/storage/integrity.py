@@ -28,7 +28,9 @@ def row_counts(notes: pl.LazyFrame, entities: pl.LazyFrame) -> tuple[int, int]:
     rows = entities.group_by("note_id").agg(pl.len().alias("rows"))
     counted = notes.select("note_id").join(rows, on="note_id", how="left")
     number = pl.col("rows").fill_null(0)
-    missing, several = counted.select((number == 0).sum(), (number > 1).sum().alias("n")).collect().row(0)
+    missing, several = (
+        counted.select((number == 0).sum(), (number > 1).sum().alias("n")).collect().row(0)
+    )
     return int(missing), int(several)
 
 

@@ -174,7 +174,10 @@ class EvaluationRecord(BaseModel):
                 if part == RunPart.part_name():
                     done = [step for step in done if step not in parts[part].planned]
         return cls(
-            evaluation_id=evaluation_id, model_key=model_key, done=tuple(dict.fromkeys(done)), **parts
+            evaluation_id=evaluation_id,
+            model_key=model_key,
+            done=tuple(dict.fromkeys(done)),
+            **parts,
         )
 
     @property

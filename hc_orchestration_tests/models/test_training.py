@@ -101,7 +101,7 @@ def test_tokenizer_survives_a_save_and_a_load_in_another_process(tmp_path: Path)
         "print(ascii([token.text for token in spacy.load(sys.argv[1])(sys.argv[2])]))"
     )
     command = [sys.executable, "-c", script, str(tmp_path), text]
-    run = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - ours
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
     expected = [token.text for token in clinical_english()(text)]
     assert run.stdout.strip() == ascii(expected)
     assert "TNF" in expected
@@ -174,6 +174,11 @@ def test_lexicon_term_takes_the_label_of_most_of_its_mentions() -> None:
     assert training.term_statistics([note]) == [
         TermStatistics("pan", "DISEASE", occurrences=3, gold=2)
     ]
+
+
+def test_lexicon_leaves_out_what_a_line_cannot_hold() -> None:
+    note = Note("1", "heart\nfailure", (Span(0, 13, "DISEASE"),))
+    assert training.term_statistics([note]) == []
 
 
 def test_lexicon_rule_bounds_share_and_length_from_below() -> None:
