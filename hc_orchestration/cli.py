@@ -37,6 +37,9 @@ ModelKey = Annotated[str, typer.Option("--model", help="A key of the catalogue."
 Output = Annotated[Path, typer.Option("--output", help="The file to write.")]
 
 
+_WIDTH_IN_FILES = 120
+
+
 class TableFormat(StrEnum):
     """How `hc metrics` prints."""
 
@@ -192,8 +195,15 @@ def metrics(
         from hc_orchestration.reporting.metadata import markdown_table
 
         sys.stdout.write(markdown_table(table.to_dicts(), limit=table.height) + "\n")
+    elif chosen is TableFormat.JSON:
+        _print_json(table.to_dicts())
     else:
-        _print_rows(table.to_dicts(), as_json=chosen is TableFormat.JSON)
+        from hc_orchestration.reporting.console import print_table
+        from hc_orchestration.reporting.metadata import score_rows
+
+        for key in table["model"].unique(maintain_order=True):
+            rows = score_rows(table.filter(table["model"] == key))
+            print_table(_console(), rows, title=key)
     if table.is_empty():
         raise typer.Exit(1)
 
@@ -325,7 +335,10 @@ def _print_report(report: "EvaluationReport", document: dict[str, Any]) -> None:
         if model.error:
             console.print(f"failed   {model.key}: {model.error}", style="red", markup=False)
     for key, reason in report.missing:
-        console.print(f"missing  {key}: {reason}", style="dim", markup=False, soft_wrap=True)
+        said = reason.split(". ", maxsplit=1)[0]
+        console.print(f"missing  {key}: {said}", style="dim", markup=False, soft_wrap=True)
+    if report.missing:
+        console.print("         `hc models show KEY` says how to install one.", style="dim")
     unused = _workspace().study.unused
     if unused:
         console.print(
@@ -337,7 +350,10 @@ def _print_report(report: "EvaluationReport", document: dict[str, Any]) -> None:
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH_IN_FILES)
+    return console
 
 
 class _Status:

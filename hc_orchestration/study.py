@@ -22,7 +22,7 @@ class Schedule(StrictModel):
     def _known_timezone(cls, name: str) -> str:
         try:
             ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError):
+        except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a region
             message = "unknown time zone; use an IANA name such as Europe/Berlin"
             raise ValueError(message) from None
         return name
@@ -103,6 +103,15 @@ class Study(StrictModel):
             message = "two corpora have the same name"
             raise ValueError(message)
         return corpora
+
+    @model_validator(mode="after")
+    def _corpora_map_to_labels(self) -> Self:
+        for corpus in self.corpora:
+            unknown = sorted(set((corpus.labels or {}).values()) - set(self.labels))
+            if unknown:
+                message = f"corpus {corpus.name} maps to {', '.join(unknown)}, not one of `labels`"
+                raise ValueError(message)
+        return self
 
 
 def load_study(path: Path) -> Study:

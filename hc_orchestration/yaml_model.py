@@ -28,14 +28,32 @@ def load_yaml_model(path: Path, model: type[Model]) -> Model:
         ConfigurationError: The file is missing, is not YAML, repeats a key, or does not fit; the
             message lists every misfit with its key and a remedy.
     """
+    document = _document(_text(path), path)
     try:
-        document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return model.model_validate_json(_as_json(document, path))
+    except ValidationError as error:
+        lines = [f"  {_explain(item, model)}" for item in error.errors(include_url=False)]
+        message = "\n".join([f"{path}: {len(lines)} problem(s)", *lines])
+        raise ConfigurationError(message) from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         message = f"{path}: no such file. Create it, or point the setting at another one."
+        raise ConfigurationError(message) from None
+    except OSError as error:
+        message = f"{path}: cannot be read ({type(error).__name__}). Point the setting at a file."
         raise ConfigurationError(message) from None
     except UnicodeDecodeError:
         message = f"{path}: not UTF-8. Save the file as UTF-8."
         raise ConfigurationError(message) from None
+
+
+def _document(text: str, path: Path) -> Any:  # noqa: ANN401 - whatever YAML holds
+    try:
+        return YAML(typ="safe", pure=True).load(text)
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         message = f"{path}, line {line}: a key stands twice in one mapping. Keep one of them."
@@ -46,11 +64,11 @@ def load_yaml_model(path: Path, model: type[Model]) -> Model:
         problem = getattr(error, "problem", None) or type(error).__name__
         message = f"{path}, line {line}: not valid YAML ({problem}). Mend the line."
         raise ConfigurationError(message) from None
-    try:
-        return model.model_validate_json(_as_json(document, path))
-    except ValidationError as error:
-        lines = [f"  {_explain(item, model)}" for item in error.errors(include_url=False)]
-        message = "\n".join([f"{path}: {len(lines)} problem(s)", *lines])
+    except (ValueError, LookupError, RecursionError) as error:  # from ruamel's own constructors
+        message = (
+            f"{path}: holds a value that YAML cannot build ({type(error).__name__}): a date that "
+            "does not exist, a number of thousands of digits, or very deep nesting. Mend it."
+        )
         raise ConfigurationError(message) from None
 
 
@@ -62,6 +80,9 @@ def _as_json(document: Any, path: Path) -> str:  # noqa: ANN401 - whatever YAML 
         return json.dumps(document)
     except TypeError:
         message = f"{path}: holds a value that is neither text, number, list nor mapping. Quote it."
+        raise ConfigurationError(message) from None
+    except (ValueError, RecursionError):
+        message = f"{path}: a value contains itself, or nests too deep. Write it out."
         raise ConfigurationError(message) from None
 
 
@@ -75,6 +96,8 @@ def _explain(item: Any, model: type[BaseModel]) -> str:  # noqa: ANN401 - pydant
         return f"{key}: unknown key; {hint}"
     if item["type"] == "missing":
         return f"{key}: required, but not given. Add it."
+    if item["type"] == "string_type" and isinstance(item["input"], bool | int | float):
+        return f"{key}: {item['msg']}; YAML reads it as another type. Put it in quotes."
     return f"{key}: {item['msg']}. Mend the value."
 
 

@@ -64,7 +64,8 @@ class Ingestion:
     def __iter__(self) -> Iterator[CorpusNote | Reject]:
         """Yield what is stored and what is rejected; a note given twice is counted, not yielded."""
         for source in self._sources:
-            mapping = source.labels or {label: label for label in self._labels}
+            own = {label: label for label in self._labels}
+            mapping = own if source.labels is None else source.labels
             for item in read_source(source):
                 self.counts.read += 1
                 outcome = item if isinstance(item, Reject) else self._accept(item, source, mapping)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from types import MappingProxyType
 
 
@@ -77,7 +78,9 @@ class Note:
             raise InvalidNoteError(RejectReason.EMPTY_TEXT)
         if "\x00" in self.text or "\x00" in self.note_id:
             raise InvalidNoteError(RejectReason.NUL_CHARACTER)
-        if not all(map(_encodable, (self.note_id, self.text, *self.attributes.values()))):
+        labels = (span.label for span in self.spans or ())
+        attributes = chain.from_iterable(self.attributes.items())
+        if not all(map(_encodable, (self.note_id, self.text, *attributes, *labels))):
             raise InvalidNoteError(RejectReason.LONE_SURROGATE)
         for span in self.spans or ():
             if span.end > len(self.text):

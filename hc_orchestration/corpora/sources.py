@@ -1,9 +1,10 @@
 """What a study says of a corpus, and how its path becomes a stream of notes and rejects."""
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import IO, Literal
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -13,6 +14,9 @@ from hc_orchestration.corpora.pubtator import read_pubtator
 from hc_orchestration.corpora.raw import RawItem, Unreadable
 from hc_orchestration.errors import CorpusError
 from hc_orchestration.yaml_model import StrictModel
+
+if TYPE_CHECKING:
+    from fsspec.core import OpenFile
 
 Reader = Callable[[IO[bytes]], Iterator[RawItem]]
 
@@ -46,13 +50,20 @@ def read_source(source: CorpusSource) -> Iterator[Note | Reject]:
             URL that fsspec opens; `.gz` is unpacked on the way.
 
     Raises:
-        CorpusError: Nothing is there, or a file cannot be opened.
+        CorpusError: Nothing is there, or a file cannot be opened or unpacked.
     """
     reader, suffixes = _READERS[source.format]
     for file, name in _open_files(source, suffixes):
-        with file as stream:
-            for raw in reader(stream):
-                yield _checked(raw, source.name, f"{name} {raw.position}")
+        try:
+            with file as stream:
+                for raw in reader(stream):
+                    yield _checked(raw, source.name, f"{name} {raw.position}")
+        except (OSError, EOFError, zlib.error) as error:
+            message = (
+                f"corpus '{source.name}': {name} cannot be read ({type(error).__name__}). "
+                "Replace the file by an undamaged one."
+            )
+            raise CorpusError(message) from None
 
 
 def _checked(raw: RawItem, source: str, position: str) -> Note | Reject:
@@ -66,33 +77,32 @@ def _checked(raw: RawItem, source: str, position: str) -> Note | Reject:
     return Reject(source, position, reason, hashlib.sha256(raw.raw).hexdigest())
 
 
-def _open_files(source: CorpusSource, suffixes: tuple[str, ...]) -> Iterator[tuple[IO[bytes], str]]:
-    import fsspec
-    from fsspec.core import url_to_fs
+def _open_files(
+    source: CorpusSource, suffixes: tuple[str, ...]
+) -> Iterator[tuple["OpenFile", str]]:
+    from fsspec.core import OpenFile, get_compression, url_to_fs
 
     endings = tuple(suffix + packed for suffix in suffixes for packed in _COMPRESSED)
     try:
         filesystem, root = url_to_fs(source.path)
-        if filesystem.isdir(root):
-            paths = [path for path in filesystem.find(root) if str(path).endswith(endings)]
-        elif any(character in root for character in "*?["):
-            paths = filesystem.glob(root)
+        if filesystem.isfile(root):
+            paths = [root]
+        elif filesystem.isdir(root):
+            paths = [path for path in filesystem.find(root) if path.endswith(endings)]
         else:
-            paths = [root] if filesystem.exists(root) else []
-        protocol = "" if "://" not in source.path else source.path.split("://")[0] + "://"
-        urls = [protocol + path if protocol else path for path in sorted(paths)]
-        files = fsspec.open_files(urls, mode="rb", compression="infer") if urls else []
+            paths = [path for path in filesystem.glob(root) if filesystem.isfile(path)]
     except (OSError, ValueError, ImportError) as error:
         message = (
             f"corpus '{source.name}': {source.path} cannot be opened ({type(error).__name__})."
         )
         raise CorpusError(message) from None
-    if not files:
+    if not paths:
         kinds = ", ".join(endings)
         message = (
             f"corpus '{source.name}': no {source.format} file at {source.path}. "
             f"Mend `path` in the study file (a folder is searched for {kinds})."
         )
         raise CorpusError(message)
-    for file in files:
-        yield file, Path(file.path).name
+    for path in sorted(paths):
+        compression = get_compression(path, "infer")
+        yield OpenFile(filesystem, path, "rb", compression), PurePosixPath(path).name

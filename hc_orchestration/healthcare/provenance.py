@@ -126,25 +126,34 @@ def _broken_rules(resource: Mapping[str, Any]) -> list[str]:
         for name in ("target", "agent")
         if not resource.get(name)
     ]
-    for coding in (resource.get("activity") or {}).get("coding", []):
-        operation = coding.get("system") == f"{_TERMINOLOGY}/v3-DataOperation"
-        if operation and coding.get("code") != "CREATE":
-            problems.append("activity.coding: not a v3-DataOperation code that this project uses")
-    for index, agent in enumerate(resource.get("agent") or []):
+    if resource.get("resourceType") != "Provenance":
+        problems.append("resourceType: is not Provenance")
+    for activity in _objects([resource.get("activity")]):
+        for coding in _objects(activity.get("coding")):
+            code = coding.get("code")
+            if coding.get("system") == f"{_TERMINOLOGY}/v3-DataOperation" and code != "CREATE":
+                problems.append(f"activity.coding: {code!r} is not the v3-DataOperation CREATE")
+    for index, agent in enumerate(_objects(resource.get("agent"))):
         if not agent.get("who"):
             problems.append(f"agent[{index}].who: needs a reference, identifier or display")
-    for index, entity in enumerate(resource.get("entity") or []):
+    for index, entity in enumerate(_objects(resource.get("entity"))):
         if entity.get("role") not in _ENTITY_ROLES:
             problems.append(f"entity[{index}].role: not a provenance-entity-role code")
-    period = resource.get("occurredPeriod") or {}
-    if "start" in period and "end" in period and period["start"] > period["end"]:
-        problems.append("occurredPeriod: start is after end (per-1)")
+    for period in _objects([resource.get("occurredPeriod")]):
+        if str(period.get("start", "")) > str(period.get("end", "9999")):
+            problems.append("occurredPeriod: start is after end (per-1)")
+    policies = resource.get("policy")
     problems += [
         f"policy[{index}]: a URI holds no spaces"
-        for index, policy in enumerate(resource.get("policy") or [])
-        if re.search(r"\s", policy)
+        for index, policy in enumerate(policies if isinstance(policies, list) else [])
+        if re.search(r"\s", str(policy))
     ]
     return problems
+
+
+def _objects(value: object) -> list[Mapping[str, Any]]:
+    """The JSON objects in a list; fhir.resources names whatever else stands there."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _agents(facts: EvaluationFacts) -> list[dict[str, Any]]:

@@ -1,5 +1,8 @@
 """Loading a model: files become something that turns texts into spans."""
 
+import logging
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +13,9 @@ from hc_orchestration.models.store import InstalledModel
 if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.matcher import PhraseMatcher
+
+_MISSING_FACTORY = re.compile(r"\[E002\] Can't find factory for '([^']+)'")
+_log = logging.getLogger(__name__)
 
 ModelSpan = tuple[int, int, str] | tuple[int, int, str, float]
 
@@ -56,22 +62,40 @@ def _load_spacy(model: InstalledModel) -> SpacyModel:
 
     key = model.entry.key
     try:
-        nlp = spacy.load(model.location)
-        components = model.entry.components or _entity_components(nlp)
-        nlp.select_pipes(enable=list(components))
+        with warnings.catch_warnings(record=True) as heard:
+            nlp = spacy.load(model.location)
     except Exception as error:  # noqa: BLE001 - spaCy raises whatever its parts raise
-        reason = " ".join(str(error).split())[:300]
-        message = (
-            f"model {key} cannot be loaded from {model.location}: {type(error).__name__}: {reason} "
-            "Install the model again, or the package that gives the missing part."
-        )
+        message = f"model {key} cannot be loaded from {model.location}: {_why_not_loaded(error)}"
         raise ModelError(message) from None
+    for warning in heard:
+        _log.warning("%s: %s", key, str(warning.message).split(". ", maxsplit=1)[0])
+    components = model.entry.components or _entity_components(nlp)
     if not components:
         message = (
             f"model {key}: no component of {model.location} writes entities. Name `components`."
         )
         raise ModelError(message)
+    unknown = [name for name in components if name not in nlp.pipe_names]
+    if unknown:  # spaCy would run without them, and find nothing
+        message = (
+            f"model {key}: {model.location} has no component {', '.join(unknown)}. "
+            f"Mend `components`; it has: {', '.join(nlp.pipe_names)}."
+        )
+        raise ModelError(message)
+    nlp.select_pipes(enable=list(components))
     return SpacyModel(nlp)
+
+
+def _why_not_loaded(error: Exception) -> str:
+    """What to do about a spaCy pipeline that does not load; no note was read yet."""
+    missing = _MISSING_FACTORY.search(str(error))
+    if missing:
+        return (
+            f"it needs the component '{missing[1]}', which no installed package gives spaCy. "
+            "Install the package that registers it (its developer says which), then run again."
+        )
+    reason = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {reason} Install the model again; its files are damaged."
 
 
 def _entity_components(nlp: "Language") -> list[str]:
@@ -138,7 +162,7 @@ def _read_terms(model: InstalledModel) -> dict[str, list[str]]:
 
 def _lines(file: Path, key: str) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         message = f"model {key}: {file} cannot be read ({type(error).__name__})."
         raise ModelError(message) from None

@@ -52,7 +52,7 @@ def locate(entry: ModelEntry, store: Path) -> Path:
         if Path(source.path).exists():
             return Path(source.path)
         message = (
-            f"model {entry.key}: nothing at {source.path}. "
+            f"model {entry.key}: there is nothing at {source.path}. "
             "Put the files there or mend `source.path` in the catalogue."
         )
         raise ModelNotInstalledError(message)
@@ -124,7 +124,12 @@ def _fingerprint(entry: ModelEntry, files: tuple[ModelFile, ...]) -> str:
 
 def _package_data(package: str, version: str) -> Path | None:
     """The data folder of an installed spaCy package, if its version is the one asked for."""
-    spec = importlib.util.find_spec(package)
+    if not package.isidentifier():
+        return None
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # a module of that name runs and has no spec, such as __main__
+        return None
     if spec is None or not spec.submodule_search_locations:
         return None
     folder = Path(next(iter(spec.submodule_search_locations)))

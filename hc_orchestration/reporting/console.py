@@ -1,12 +1,14 @@
 """Tables for people at a terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+_LONGEST_WHOLE = 40
 _UNDEFINED = "\N{EN DASH}"
 
 
@@ -20,7 +22,10 @@ def print_table(
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     for name, value in rows[0].items():
         right = isinstance(value, int | float) and not isinstance(value, bool)
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+        long = any(len(cell(row[name])) > _LONGEST_WHOLE for row in rows)
+        side: Literal["left", "right"] = "right" if right else "left"
+        width = None if long else max(len(cell(row[name])) for row in rows)
+        table.add_column(name, justify=side, overflow="fold", min_width=width)
     for row in rows:
         table.add_row(*(escape(cell(value)) for value in row.values()))
     console.print(table)
@@ -45,13 +50,13 @@ def leaderboard(models: Iterable[Mapping[str, object]]) -> list[dict[str, object
         assert isinstance(values, Mapping)  # noqa: S101 - the shape of the report
         rows.append(
             {
-                "rank": model["rank"],
+                "#": model["rank"],
                 "model": model["key"],
                 "strict F1": values.get("strict.f1"),
-                "precision": values.get("strict.precision"),
-                "recall": values.get("strict.recall"),
+                "P": values.get("strict.precision"),
+                "R": values.get("strict.recall"),
                 "exact F1": values.get("exact.f1"),
-                "gold mentions": model["support"],
+                "gold": model["support"],
                 "notes/s": model["notes_per_second"],
             }
         )

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
-CHAIN = ("model_files", "extracted_entities", "evaluation_metrics", "provenance")
 _NAMESPACE = uuid.UUID("0d5c4f0e-6c0b-5d0e-9b9c-6a3d1b6f5a11")
 _SOFTWARE = ("hc-orchestration", "dagster", "mlflow", "spacy", "python")
 
@@ -189,6 +188,8 @@ class EvaluationStep:
 
     def _planned(self) -> tuple[str, ...]:
         """The steps of the chain that this run executes, checks among them, in order."""
+        from hc_orchestration.storage.records import CHAIN
+
         run = self.context.run
         steps = run.step_keys_to_execute
         if steps is None and run.execution_plan_snapshot_id:

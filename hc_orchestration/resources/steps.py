@@ -14,6 +14,7 @@ from hc_orchestration.healthcare.provenance import (
     build_provenance,
     provenance_bytes,
 )
+from hc_orchestration.models.catalogue import UNTYPED, ModelEntry
 from hc_orchestration.models.store import installed_model
 from hc_orchestration.reporting.comparison import compare_models, comparison_rows
 from hc_orchestration.reporting.metadata import markdown_table
@@ -84,7 +85,7 @@ def score(step: "EvaluationStep") -> tuple[InputsPart, MetricsPart, pl.DataFrame
         message = f"the extraction of {step.key} did not finish. Materialize extracted_entities."
         raise EvaluationError(message)
     labels = workspace.study.labels
-    mapping = entry.label_mapping(labels)
+    mapping = checked_mapping(entry, labels)
     entities = workspace.entities.of_corpus(
         step.key, inputs.model_fingerprint, inputs.corpus_version, extraction.entities_version
     )
@@ -107,6 +108,24 @@ def score(step: "EvaluationStep") -> tuple[InputsPart, MetricsPart, pl.DataFrame
         ),
         result.scores,
     )
+
+
+def checked_mapping(entry: ModelEntry, labels: tuple[str, ...]) -> dict[str, str]:
+    """The model's label mapping.
+
+    Raises:
+        EvaluationError: It leads to a label that the study does not have, so that every such
+            mention would count as wrong.
+    """
+    mapping = entry.label_mapping(labels)
+    unknown = sorted(set(mapping.values()) - {*labels, UNTYPED})
+    if unknown:
+        message = (
+            f"model {entry.key} maps to {', '.join(unknown)}, but the study's labels are "
+            f"{', '.join(labels)}. Mend `labels` of the model in the catalogue."
+        )
+        raise EvaluationError(message)
+    return mapping
 
 
 def record_provenance(step: "EvaluationStep") -> tuple[tuple[RecordPart, ...], ProvenancePart]:

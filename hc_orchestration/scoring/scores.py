@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from hc_orchestration.scoring.counts import ALL_LABELS, STRICT
+from hc_orchestration.scoring.counts import ALL_LABELS, EXACT, STRICT
 
 MICRO = "micro"
 PER_LABEL = "label"
 WHOLE_CORPUS = "all"
-STATISTICS = ("precision", "recall", "f1")
+STATISTICS = ("f1", "precision", "recall")
 
 
 def scores(counts: pl.DataFrame, labels: Sequence[str], *, untyped: bool) -> pl.DataFrame:
@@ -30,7 +30,7 @@ def scores(counts: pl.DataFrame, labels: Sequence[str], *, untyped: bool) -> pl.
         (null when undefined), and the counts gold, predicted and credit that it came from.
     """
     sums = [pl.col("gold").sum(), pl.col("predicted").sum(), pl.col("same").sum()]
-    modes = ["exact"] if untyped else ["exact", STRICT]
+    modes = [EXACT] if untyped else [STRICT, EXACT]
     micro = pl.DataFrame({"mode": modes}).join(
         counts.group_by("mode").agg(sums), on="mode", how="left"
     )
@@ -81,5 +81,5 @@ def named_values(table: pl.DataFrame) -> dict[str, float]:
 
 def support(table: pl.DataFrame) -> int:
     """Gold mentions in all labels."""
-    micro = table.filter((pl.col("average") == MICRO) & (pl.col("mode") == "exact"))
+    micro = table.filter((pl.col("average") == MICRO) & (pl.col("mode") == EXACT))
     return int(micro["gold"].max() or 0)  # type: ignore[arg-type]

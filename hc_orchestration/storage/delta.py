@@ -84,14 +84,21 @@ class DeltaStore:
 
         Args:
             spec: The table.
-            batches: Gives the rows anew for each attempt; an exception in it leaves the table.
+            batches: Gives the rows anew for each attempt; an exception in it leaves the table as it
+                was, and is raised as it is.
             notes: Kept in the table's history beside the commit.
         """
         properties = CommitProperties(custom_metadata=dict(notes))
 
         def write(table: DeltaTable) -> int:
-            reader = _stream(spec, batches())
-            write_deltalake(table, reader, mode="overwrite", commit_properties=properties)
+            stream = _Stream(spec, batches())
+            reader = stream.reader()
+            try:
+                write_deltalake(table, reader, mode="overwrite", commit_properties=properties)
+            except Exception:
+                if stream.error is not None:
+                    raise stream.error from None
+                raise
             return table.version()
 
         return self._commit(spec, write)
@@ -155,16 +162,31 @@ class DeltaStore:
         return f"{self._root}/{spec.path}"
 
 
-def _stream(spec: TableSpec, frames: Iterator[pl.DataFrame]) -> "pa.RecordBatchReader":
-    import pyarrow as pa
+class _Stream:
+    """Frames as Delta reads them.
 
-    schema = _arrow_schema(spec)
+    What ends the frames early is kept as `error`: Delta raises one of its own instead, which turns
+    a signal into a failed write and quotes the words of the other, and these may hold a note.
+    """
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        for frame in frames:
-            yield from frame.select(list(spec.schema)).to_arrow().cast(schema).to_batches()
+    def __init__(self, spec: TableSpec, frames: Iterator[pl.DataFrame]) -> None:
+        self.error: BaseException | None = None
+        self._columns = list(spec.schema)
+        self._schema = _arrow_schema(spec)
+        self._frames = frames
 
-    return pa.RecordBatchReader.from_batches(schema, batches())
+    def reader(self) -> "pa.RecordBatchReader":
+        import pyarrow as pa
+
+        return pa.RecordBatchReader.from_batches(self._schema, self._batches())
+
+    def _batches(self) -> "Iterator[pa.RecordBatch]":
+        try:
+            for frame in self._frames:
+                yield from frame.select(self._columns).to_arrow().cast(self._schema).to_batches()
+        except BaseException as error:
+            self.error = error
+            raise
 
 
 def _arrow_schema(spec: TableSpec) -> "pa.Schema":

@@ -30,6 +30,10 @@ EVALUATIONS = TableSpec(
 )
 
 
+CHAIN = ("model_files", "extracted_entities", "evaluation_metrics", "provenance")
+"""The assets of one evaluation; the steps of their checks begin with the asset's name."""
+
+
 class Status(StrEnum):
     """Status of an evaluation, in MLflow's words."""
 

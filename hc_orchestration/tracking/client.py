@@ -39,10 +39,10 @@ def open_client(store: MlflowStore) -> "MlflowClient":
         TrackingError: The store cannot be reached.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
     (store.home / "locks").mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,10 @@ def experiment_id(client: "MlflowClient", store: MlflowStore, name: str) -> str:
     with FileLock(store.home / "locks" / "mlflow.lock"):
         found = guarded(lambda: client.get_experiment_by_name(name))
         if found is None:
-            return guarded(lambda: client.create_experiment(name, artifact_location=artifacts))
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            return guarded(
+                lambda: client.create_experiment(name, artifact_location=artifacts, tags=tags)
+            )
         if found.lifecycle_stage == "deleted":
             guarded(lambda: client.restore_experiment(found.experiment_id))
         return str(found.experiment_id)

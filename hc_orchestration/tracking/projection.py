@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hc_orchestration.storage.files import FileStore, StoredFile
-from hc_orchestration.storage.records import EvaluationRecord, MlflowPart, Status
+from hc_orchestration.storage.records import CHAIN, EvaluationRecord, MlflowPart, Status
 from hc_orchestration.tracking.client import MlflowStore, experiment_id, guarded, open_client
 from hc_orchestration.tracking.names import LONGEST_PARAM, LONGEST_TAG, metric_name, shortened
 
@@ -267,7 +267,7 @@ def _tags(record: EvaluationRecord, dagster_url: str) -> dict[str, str]:
             "dagster.attempt": str(run.attempt),
             "dagster.backfill": run.backfill_id,
             "dagster.job": run.job,
-            "dagster.asset_keys": ",".join(record.done),
+            "dagster.asset_keys": ",".join(step for step in record.done if step in CHAIN),
             "hc.dagster_url": f"{dagster_url}/runs/{run.dagster_run_id}",
             "hc.software": ", ".join(f"{k} {v}" for k, v in run.software.items()),
             "hc.host": run.host,
@@ -290,6 +290,7 @@ def _tags(record: EvaluationRecord, dagster_url: str) -> dict[str, str]:
         }
     if record.provenance:
         tags["hc.provenance_digest"] = record.provenance.file.sha256
+    tags["mlflow.note.content"] = run_note(record, dagster_url)
     if (status := record.status) and status.error_class:
         tags |= {
             "error.class": status.error_class,
@@ -297,3 +298,23 @@ def _tags(record: EvaluationRecord, dagster_url: str) -> dict[str, str]:
             "error.step": status.failed_step,
         }
     return {name: shortened(value, LONGEST_TAG) for name, value in tags.items() if value}
+
+
+def run_note(record: EvaluationRecord, dagster_url: str) -> str:
+    """The run's description in Markdown: headline, cohort, links."""
+    lines = [f"**{record.model_key}** on the notes of *{record.run.study if record.run else '?'}*"]
+    if record.metrics:
+        f1 = record.metrics.values.get("strict.f1")
+        shown = "not applicable or undefined" if f1 is None else f"{f1:.3f}"
+        lines.append(
+            f"strict F1 {shown}, {record.metrics.support} gold mentions in "
+            f"{record.metrics.annotated} annotated notes"
+        )
+    if record.run:
+        patients = record.run.context.patient_context
+        if patients is not None:
+            lines.append(f"Cohort: {patients.cohort}")
+        lines.append(f"[Dagster run]({dagster_url}/runs/{record.run.dagster_run_id})")
+    if record.status and record.status.error:
+        lines.append(f"Ended by: {record.status.error}")
+    return "\n\n".join(lines)
