@@ -5,11 +5,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from hc_orchestration_tests.conftest import NOTES, RULER, TERMS, write_notes
 
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import EvaluationRecord, Status
 from hc_orchestration.storage.workspace import Workspace
+from hc_orchestration_tests.conftest import NOTES, RULER, TERMS, write_notes
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 
@@ -37,7 +37,7 @@ def test_a_full_run_scores_the_annotated_notes(settings: Settings, run_job: Run)
     assert record.extraction
     assert record.metrics
     assert (record.extraction.notes, record.extraction.extracted) == (6, 6)
-    # Gold 7; found: asthma ×2 (n6 is not annotated), metformin ×2, colchicine, and "Gout flare",
+    # Gold 7; found: asthma x2 (n6 is not annotated), metformin x2, colchicine, and "Gout flare",
     # whose boundary differs from gold "Gout".
     assert record.metrics.support == 7
     assert record.metrics.annotated == 5
@@ -230,7 +230,7 @@ def test_a_failed_blocking_check_closes_the_evaluation_as_failed(
     from hc_orchestration.storage import integrity
 
     run_job("refresh_corpus")
-    monkeypatch.setattr(integrity, "misplaced_spans", lambda notes, column: 3)
+    monkeypatch.setattr(integrity, "misplaced_spans", lambda *_: 3)
 
     assert not run_job("evaluate_model", TERMS).success
 

@@ -49,7 +49,7 @@ def free_port() -> int:
 
 def graphql(port: int, query: str, variables: dict[str, Any]) -> dict[str, Any]:
     body = json.dumps({"query": query, "variables": variables}).encode()
-    request = urllib.request.Request(  # noqa: S310 - our own loopback address
+    request = urllib.request.Request(
         f"http://127.0.0.1:{port}/graphql", body, {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
