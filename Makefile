@@ -56,4 +56,4 @@ $(READY): requirements.lock pyproject.toml
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
-	  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+	  --no-strip-extras --generate-hashes --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock

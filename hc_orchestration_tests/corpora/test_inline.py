@@ -35,7 +35,7 @@ def test_text_without_marks_is_annotated_with_nothing() -> None:
     [
         ("note_type: consult\nNo line of dashes.", "n1: no line '---' between header and text"),
         ("note_type\n---\nflu", "n1: header line 'note_type' is not 'key: value'"),
-        ("note_type:\n---\nflu", "n1: header line 'note_type:' is not 'key: value'"),
+        ("note_type:\n---\nflu", "n1: header line 'note_type' is not 'key: value'"),
         ("a: b\n---\n[flu](DISEAES) [x](DRUG)", "n1: unknown label DISEAES, DRUG"),
         ("a: b\n---\nx [flu](disease)", "n1: a mark is left over at code point 6"),
         ("a: b\n---\n[](DISEASE)", "n1: a mark is left over at code point 1"),

@@ -1,0 +1,250 @@
+"""Delta tables: what each write leaves, one writer at a time and several at once."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from hc_orchestration.errors import StorageError
+from hc_orchestration.storage import delta
+from hc_orchestration.storage.delta import DeltaStore, TableSpec, in_groups
+
+SPANS = pl.List(pl.Struct({"start": pl.Int64, "label": pl.String}))
+THINGS = TableSpec("deep/things", {"key": pl.String, "value": pl.Int64}, keys=("key",))
+SPANNED = TableSpec("spanned", {"key": pl.String, "spans": SPANS}, keys=("key",))
+WRITERS = 4
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DeltaStore:
+    return DeltaStore(str(tmp_path / "tables"), tmp_path / "locks")
+
+
+def things(**values: int | None) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"key": list(values), "value": list(values.values())}, schema=dict(THINGS.schema)
+    )
+
+
+def stored(store: DeltaStore, version: int | None = None) -> dict[str, int | None]:
+    return dict(sorted(store.scan(THINGS, version).collect().iter_rows()))
+
+
+def test_appended_rows_are_added_and_each_append_is_a_version(store: DeltaStore) -> None:
+    first = store.append(THINGS, things(a=1))
+    second = store.append(THINGS, things(a=2, b=None))
+
+    assert second == first + 1 == store.version(THINGS)
+    assert sorted(store.scan(THINGS).collect()["key"]) == ["a", "a", "b"]
+    assert stored(store, first) == {"a": 1}
+
+
+def test_columns_are_stored_by_name_whatever_their_order(store: DeltaStore) -> None:
+    store.append(THINGS, pl.DataFrame({"value": [1], "key": ["a"], "more": ["left out"]}))
+
+    assert store.scan(THINGS).collect().to_dicts() == [{"key": "a", "value": 1}]
+
+
+def test_only_rows_whose_key_is_new_are_inserted(store: DeltaStore) -> None:
+    assert store.insert_missing(THINGS, things(a=1, b=2)) == 2
+
+    assert store.insert_missing(THINGS, things(b=20, c=3)) == 1
+
+    assert stored(store) == {"a": 1, "b": 2, "c": 3}
+
+
+def test_of_rows_with_the_same_key_in_one_frame_the_first_is_inserted(store: DeltaStore) -> None:
+    twice = pl.concat([things(a=1), things(a=2), things(b=3)])
+
+    assert store.insert_missing(THINGS, twice) == 2
+    assert stored(store) == {"a": 1, "b": 3}
+
+
+def test_nested_lists_survive_an_insert(store: DeltaStore) -> None:
+    rows = [
+        {"key": "two", "spans": [{"start": 0, "label": "A"}, {"start": 9, "label": None}]},
+        {"key": "empty", "spans": []},
+        {"key": "null", "spans": None},
+    ]
+
+    store.insert_missing(SPANNED, pl.DataFrame(rows, schema=dict(SPANNED.schema)))
+    store.append(SPANNED, pl.DataFrame(rows[:1], schema=dict(SPANNED.schema)))
+
+    assert store.scan(SPANNED).collect().sort("key").to_dicts() == sorted(
+        [*rows, rows[0]], key=lambda row: str(row["key"])
+    )
+
+
+def test_overwriting_replaces_all_rows_in_one_version_with_its_notes(
+    store: DeltaStore, tmp_path: Path
+) -> None:
+    before = store.append(THINGS, things(a=1))
+
+    after = store.overwrite(THINGS, lambda: iter([things(b=2), things(c=3)]), {"hc.of": "test"})
+
+    assert after == before + 1
+    assert stored(store) == {"b": 2, "c": 3}
+    assert stored(store, before) == {"a": 1}
+    (commit,) = DeltaTable(str(tmp_path / "tables" / "deep" / "things")).history(1)
+    assert commit["hc.of"] == "test"
+
+
+def test_overwriting_with_nothing_empties_the_table(store: DeltaStore) -> None:
+    store.append(THINGS, things(a=1))
+
+    store.overwrite(THINGS, lambda: iter([]), {})
+
+    assert stored(store) == {}
+
+
+@pytest.mark.parametrize("error", [StorageError("changed"), ValueError("words of a note")])
+def test_an_error_while_overwriting_is_raised_as_it_is_and_leaves_the_table(
+    store: DeltaStore, error: Exception
+) -> None:
+    before = store.append(THINGS, things(a=1))
+
+    def failing() -> Iterator[pl.DataFrame]:
+        yield things(b=2)
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        store.overwrite(THINGS, failing, {})
+    assert raised.value is error
+    assert store.version(THINGS) == before
+    assert stored(store) == {"a": 1}
+
+
+def test_a_signal_while_overwriting_is_no_failed_write(store: DeltaStore) -> None:
+    """Delta's own error in its place would let `hc` go on after Ctrl-C."""
+
+    def stopped() -> Iterator[pl.DataFrame]:
+        yield things(b=2)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.overwrite(THINGS, stopped, {})
+    assert stored(store) == {}
+
+
+def test_a_missing_table_has_no_rows_and_the_right_columns(store: DeltaStore) -> None:
+    frame = store.scan(SPANNED).collect()
+
+    assert (frame.height, dict(frame.schema)) == (0, dict(SPANNED.schema))
+    assert store.version(SPANNED) is None
+
+
+def test_a_version_of_a_missing_table_cannot_be_read(store: DeltaStore) -> None:
+    with pytest.raises(StorageError, match=r"table deep/things does not exist.*version 0"):
+        store.scan(THINGS, 0)
+
+
+def test_a_version_that_never_was_cannot_be_read(store: DeltaStore) -> None:
+    store.append(THINGS, things(a=1))
+
+    with pytest.raises(StorageError, match=r"table deep/things: version 99 cannot be read"):
+        store.scan(THINGS, 99)
+
+
+def test_rows_are_grouped_without_losing_the_last_ones() -> None:
+    assert list(in_groups(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(in_groups([], 2)) == []
+
+
+class Contended:
+    """Another writer commits first, a number of times; then the write goes through."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.calls = 0
+
+    def __call__(self, *args: object, **options: object) -> None:
+        self.calls += 1
+        if self.calls <= self.times:
+            message = "another writer was first"
+            raise CommitFailedError(message)
+        write_deltalake(*args, **options)
+
+
+@pytest.fixture
+def contended(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Contended]:
+    def install(times: int) -> Contended:
+        writes = Contended(times)
+        monkeypatch.setattr(delta, "write_deltalake", writes)
+        monkeypatch.setattr(delta, "_FIRST_PAUSE_S", 0.0)
+        return writes
+
+    return install
+
+
+def test_a_write_is_tried_again_when_another_was_first(
+    store: DeltaStore, contended: Callable[[int], Contended]
+) -> None:
+    writes = contended(3)
+
+    store.append(THINGS, things(a=1))
+
+    assert writes.calls == 4
+    assert stored(store) == {"a": 1}
+
+
+def test_an_overwrite_that_is_tried_again_reads_its_rows_anew(
+    store: DeltaStore, contended: Callable[[int], Contended]
+) -> None:
+    contended(2)
+
+    store.overwrite(THINGS, lambda: iter([things(a=1), things(b=2)]), {})
+
+    assert stored(store) == {"a": 1, "b": 2}
+
+
+def test_a_write_that_never_gets_through_ends_saying_so(
+    store: DeltaStore, contended: Callable[[int], Contended]
+) -> None:
+    writes = contended(1_000)
+
+    with pytest.raises(StorageError, match=r"deep/things: other writers committed first 12 times"):
+        store.append(THINGS, things(a=1))
+    assert writes.calls == 12
+    assert stored(store) == {}
+
+
+def _write_at_once(root: Path, number: int, barrier: Barrier) -> None:
+    """One of several processes: appends rows of its own, then inserts those that all insert."""
+    store = DeltaStore(str(root / "tables"), root / "locks")
+    own = pl.DataFrame({"key": [f"{number}-{i}" for i in range(5)], "value": [number] * 5})
+    same = pl.DataFrame(
+        {
+            "key": [f"k{i}" for i in range(50)],
+            "spans": [[{"start": i, "label": "A"}] for i in range(50)],
+        },
+        schema=dict(SPANNED.schema),
+    )
+    barrier.wait(60)
+    store.append(THINGS, own)
+    barrier.wait(60)
+    store.insert_missing(SPANNED, same)
+
+
+def test_processes_that_create_and_fill_tables_at_once_lose_and_double_nothing(
+    store: DeltaStore, tmp_path: Path
+) -> None:
+    processes = multiprocessing.get_context("spawn")
+    barrier = processes.Barrier(WRITERS)
+    writers = [
+        processes.Process(target=_write_at_once, args=(tmp_path, number, barrier))
+        for number in range(WRITERS)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+
+    assert [writer.exitcode for writer in writers] == [0] * WRITERS
+    assert stored(store) == {f"{n}-{i}": n for n in range(WRITERS) for i in range(5)}
+    inserted = store.scan(SPANNED).collect()
+    assert sorted(inserted["key"]) == sorted(f"k{i}" for i in range(50))
