@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hc_orchestration.errors import ConfigurationError, HcError
+from hc_orchestration.errors import ConfigurationError, EvaluationError, HcError
 from hc_orchestration.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,10 +27,12 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="The model catalogue.", no_args_is_help=True)
 corpus_app = typer.Typer(help="The notes corpus.", no_args_is_help=True)
+mlflow_app = typer.Typer(help="MLflow as a projection of the records.", no_args_is_help=True)
 export_app = typer.Typer(help="Write stored results to a file.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(export_app, name="export")
+app.add_typer(mlflow_app, name="mlflow")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 ModelKey = Annotated[str, typer.Option("--model", help="A key of the catalogue.")]
@@ -139,12 +141,10 @@ def corpus_check(
     as_json: Json = False,
 ) -> None:
     """Read without storing: what would be stored, and what is rejected and why. Shows no text."""
-    from hc_orchestration.corpora.ingest import Ingestion
     from hc_orchestration.corpora.notes import Reject
 
-    study = _workspace().study
-    sources = study.corpora if path is None else (_adhoc_source(path, form),)
-    ingestion = Ingestion(sources, study.labels)
+    sources = None if path is None else (_adhoc_source(path, form),)
+    ingestion = _workspace().new_ingestion(sources)
     rejects = [item for item in ingestion if isinstance(item, Reject)]
     document = {
         "digest": ingestion.digest,
@@ -205,7 +205,10 @@ def metrics(
             rows = score_rows(table.filter(table["model"] == key))
             print_table(_console(), rows, title=key)
     if table.is_empty():
-        raise typer.Exit(1)
+        which = f"model {model}" if model else "no model"
+        verb = "has no" if model else "has a"
+        message = f"{which} {verb} finished evaluation. Run: hc evaluate"
+        raise EvaluationError(message)
 
 
 @export_app.command("entities")
@@ -230,6 +233,51 @@ def export_provenance(model: ModelKey, output: Output, as_json: Json = False) ->
     from hc_orchestration.reporting.exports import write_provenance
 
     _print_written(write_provenance(_workspace(), model, output), as_json=as_json)
+
+
+@mlflow_app.command("sync")
+def mlflow_sync(as_json: Json = False) -> None:
+    """Bring MLflow up to date from the records: after it was away, or into an empty database."""
+    from hc_orchestration.resources.workspace import mlflow_projection
+    from hc_orchestration.tracking.sync import synchronize
+
+    workspace = _workspace()
+    projection = mlflow_projection(workspace.settings.tracking_uri, workspace)
+    report = synchronize(workspace.records, projection, ask_mlflow=True)
+    document = {
+        "projected": list(report.projected),
+        "current": report.current,
+        "failed": [{"evaluation_id": key, "reason": reason} for key, reason in report.failed],
+    }
+    if as_json:
+        _print_json(document)
+    else:
+        told, lacks = len(report.projected), len(report.failed)
+        _console().print(f"told MLflow of {told} evaluations; {report.current} were there already")
+        for key, reason in report.failed:
+            _console().print(f"failed  {key}: {reason}", style="red", markup=False)
+        if lacks:
+            _console().print(f"MLflow still lacks {lacks}; run it again when it is back.")
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Close dead runs; each finding says what else helps.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Dead runs, and records that MLflow lacks; exit code 1 while anything is left to mend."""
+    from dataclasses import asdict
+
+    from hc_orchestration.doctor import examine
+
+    findings = examine(Settings.from_environment(), repair=repair)
+    _print_rows([asdict(finding) for finding in findings], as_json=as_json)
+    if any(not finding.mended for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from hc_orchestration.jobs import JOBS
 from hc_orchestration.partitions import model_partitions
 from hc_orchestration.resources.workspace import MlflowResource, WorkspaceResource
 from hc_orchestration.schedules import nightly_schedule
-from hc_orchestration.sensors import evaluation_sensor
+from hc_orchestration.sensors import closing_sensors, evaluation_sensor, mlflow_sync_sensor
 from hc_orchestration.settings import Settings
 from hc_orchestration.study import load_study
 
@@ -40,7 +40,11 @@ def build_definitions(
         asset_checks=[*CORPUS_CHECKS, *evaluation_checks(models)],
         jobs=JOBS,
         schedules=[nightly_schedule(study.schedule)],
-        sensors=[evaluation_sensor(settings)],
+        sensors=[
+            evaluation_sensor(settings),
+            *closing_sensors(settings),
+            mlflow_sync_sensor(settings),
+        ],
         resources=resources,
         executor=dg.in_process_executor,  # the steps of one model are a chain: nothing to spread
     )

@@ -72,6 +72,7 @@ def run_evaluation(
     Raises:
         ModelError: A key is not in the catalogue.
         EvaluationError: The corpus could not be read or stored.
+        KeyboardInterrupt: A signal ended it while the corpus was read.
     """
     prepare_home(settings)
     workspace = Workspace(settings)
@@ -79,7 +80,7 @@ def run_evaluation(
     with dg.DagsterInstance.get() as instance, _terminate_as_interrupt():
         runs = InProcessRuns(build_definitions(settings), instance)
         say("reading the corpus")
-        corpus = _refresh(runs, workspace)
+        corpus = _refresh(runs, workspace, say)
         outcomes: list[ModelOutcome] = []
         interrupted = False
         for number, key in enumerate(chosen, start=1):
@@ -178,11 +179,13 @@ def _chosen(
     return chosen, missing
 
 
-def _refresh(runs: InProcessRuns, workspace: Workspace) -> CorpusVersion:
+def _refresh(
+    runs: InProcessRuns, workspace: Workspace, say: Callable[[str], None]
+) -> CorpusVersion:
     outcome = runs.run(REFRESH_CORPUS)
     if outcome.interrupted:
-        message = "stopped while the corpus was read; no model was evaluated."
-        raise EvaluationError(message)
+        say("stopped while the corpus was read; no model was evaluated")
+        raise KeyboardInterrupt
     if not outcome.success:
         message = f"the corpus could not be read: {outcome.error}"
         raise EvaluationError(message)

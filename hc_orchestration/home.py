@@ -1,6 +1,8 @@
-"""First-time set-up of HC_HOME: folders that only their owner reads, and Dagster's own settings."""
+"""First-time set-up of HC_HOME: folders that only their owner reads, settings, salt."""
 
 import os
+import secrets
+import tempfile
 from pathlib import Path
 
 from filelock import FileLock
@@ -30,6 +32,9 @@ run_monitoring:
 """
 
 
+_SALT_BYTES = 32
+
+
 def prepare_home(settings: Settings) -> None:
     """Make the folders and dagster.yaml if they are not there, and point Dagster at them.
 
@@ -48,6 +53,52 @@ def prepare_home(settings: Settings) -> None:
         )
         raise ConfigurationError(message) from None
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+
+
+def salt(settings: Settings) -> bytes:
+    """The secret that pseudonyms are made with: 32 random bytes, made once per deployment.
+
+    It is a file of its own, `$HC_HOME/secrets/salt`, that only its owner reads. Whoever has it and
+    a list of ids can tell whose pseudonym is whose; whoever loses it gets other pseudonyms.
+
+    Raises:
+        ConfigurationError: The file cannot be read or written, or is not a salt.
+    """
+    path = settings.home / "secrets" / "salt"
+    try:
+        if not path.exists():
+            _make_salt(path, settings.locks)
+        found = path.read_bytes()
+    except OSError as error:
+        message = (
+            f"{path} cannot be read or made ({type(error).__name__}). "
+            "Point HC_HOME at a folder that you may write."
+        )
+        raise ConfigurationError(message) from None
+    if len(found) != _SALT_BYTES:
+        message = (
+            f"{path}: not a salt of {_SALT_BYTES} bytes. Restore it from a backup, or remove it: "
+            "then every note gets a new pseudonym and is extracted again."
+        )
+        raise ConfigurationError(message)
+    return found
+
+
+def _make_salt(path: Path, locks: Path) -> None:
+    """Write a salt, unless another process just did; a reader sees all of it or nothing."""
+    path.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    path.parent.chmod(0o700)  # also when the folder was there before
+    locks.mkdir(exist_ok=True)
+    with FileLock(locks / "secrets.lock"):
+        if path.exists():
+            return
+        descriptor, name = tempfile.mkstemp(dir=path.parent)  # mode 0600
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_SALT_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
 
 
 def _write_once(path: Path, content: str) -> None:

@@ -1,11 +1,11 @@
 """Running the project's jobs in this process, as real Dagster runs of the deployment's instance."""
 
-import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dagster as dg
+
+from hc_orchestration.processes import ProcessIdentity
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _INTERRUPTED = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt"})
@@ -33,11 +33,7 @@ class InProcessRuns:
         """Use the jobs of `definitions` and record in `instance`."""
         self._definitions = definitions
         self._instance = instance
-        self._tags = {
-            "hc.launcher": "hc",
-            "hc.host": socket.gethostname(),
-            "hc.pid": str(os.getpid()),
-        }
+        self._tags = {"hc.launcher": "hc", **ProcessIdentity.current().as_tags()}
 
     def run(self, job: str, partition_key: str | None = None) -> RunOutcome:
         """Run a job to its end.

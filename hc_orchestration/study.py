@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from hc_orchestration.corpora.sources import CorpusSource
 from hc_orchestration.healthcare.contexts import StudyContext
+from hc_orchestration.healthcare.guard import IdentifierError, screen_context
 from hc_orchestration.yaml_model import StrictModel, load_yaml_model
 
 
@@ -53,14 +54,6 @@ class Privacy(StrictModel):
     smallest_cell: int = Field(default=11, ge=1)
     pseudonymize_note_ids: bool = False
 
-    @field_validator("pseudonymize_note_ids")
-    @classmethod
-    def _not_built(cls, value: bool) -> bool:  # noqa: FBT001 - a field's value
-        if value:
-            message = "not built yet; give notes ids that are not identifiers themselves"
-            raise ValueError(message)
-        return value
-
 
 class Study(StrictModel):
     """A study: which notes, which labels, for whom and why.
@@ -71,7 +64,10 @@ class Study(StrictModel):
         slices: Note attributes to score separately; checked, not used by this version.
         gates: Thresholds; checked, not used by this version.
         cluster: The note attribute that is the sampling unit; checked, not used by this version.
+        privacy: What may leave the tables; its smallest cell also screens the context.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # a refused context is not quoted
 
     name: str = Field(min_length=1)
     labels: tuple[str, ...] = Field(min_length=1)
@@ -111,6 +107,16 @@ class Study(StrictModel):
             if unknown:
                 message = f"corpus {corpus.name} maps to {', '.join(unknown)}, not one of `labels`"
                 raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _context_identifies_nobody(self) -> Self:
+        try:
+            screen_context(self.context, self.privacy.smallest_cell)
+        except IdentifierError as error:
+            listed = "; ".join(f"context.{found.field}: {found.rule}" for found in error.findings)
+            message = f"looks like an identifier in {listed}; describe the cohort in aggregate"
+            raise ValueError(message) from None
         return self
 
 

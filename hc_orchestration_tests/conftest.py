@@ -44,6 +44,7 @@ context:
   regulatory_tags: [IRB-approved]
   patient_context: {cohort: Test cohort, age_range: "18-90", sample_size: 6,
                     inclusion_criteria: [Has a note], exclusion_criteria: [None]}
+privacy: {smallest_cell: 1}
 """
 CATALOGUE = """\
 models:

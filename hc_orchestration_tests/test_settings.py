@@ -55,6 +55,11 @@ def test_each_variable_sets_its_own_setting() -> None:
     )
 
 
+def test_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HC_HOME", "/state")
+    assert Settings.from_environment().home == Path("/state")
+
+
 def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = Settings.from_environment(

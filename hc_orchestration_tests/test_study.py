@@ -170,9 +170,9 @@ def test_misspelt_key_names_the_one_that_was_meant(
             id="same corpus name twice",
         ),
         pytest.param(
-            MINIMAL.replace("format: jsonl", "format: jsonl, labels: {Disease: DISEAES}"),
-            "corpus notes maps to DISEAES, not one of `labels`",
-            id="corpus mapped to an unknown label",
+            MINIMAL.replace("format: jsonl", "format: jsonl, labels: {D: DRUG, C: DISEAES}"),
+            "corpus notes maps to DISEAES, DRUG, not one of `labels`",
+            id="corpus mapped to unknown labels",
         ),
         pytest.param(
             MINIMAL + "schedule: {timezone: Mars/Olympus}\n",
@@ -200,12 +200,16 @@ def test_misspelt_key_names_the_one_that_was_meant(
             id="negative margin",
         ),
         pytest.param(
-            MINIMAL + "privacy: {smallest_cell: 0}\n", "privacy.smallest_cell", id="cell of nobody"
+            MINIMAL + "gates: [{metric: strict.f1, minimum: 0.5, minimum_support: -1}]\n",
+            "gates.0.minimum_support",
+            id="negative support",
         ),
         pytest.param(
-            MINIMAL + "privacy: {pseudonymize_note_ids: true}\n",
-            "privacy.pseudonymize_note_ids: Value error, not built yet",
-            id="pseudonyms",
+            MINIMAL.replace("path: notes.jsonl", "path: ''"), "corpora.0.path", id="empty path"
+        ),
+        pytest.param(MINIMAL.replace("name: demo", "name: ''"), "name: String", id="empty name"),
+        pytest.param(
+            MINIMAL + "privacy: {smallest_cell: 0}\n", "privacy.smallest_cell", id="cell of nobody"
         ),
         pytest.param(
             MINIMAL + "context: {patient_context: {sample_size: -1}}\n",
@@ -222,3 +226,10 @@ def test_study_that_means_nothing_is_refused(tmp_path: Path, content: str, expec
 def test_absolute_path_or_url_of_a_corpus_stays_as_it_is(tmp_path: Path, path: str) -> None:
     study = load_study(written(tmp_path, MINIMAL.replace("notes.jsonl", path)))
     assert study.corpora[0].path == path
+
+
+def test_bounds_themselves_are_allowed(tmp_path: Path) -> None:
+    gates = "gates: [{metric: exact.f1, regression: 0.0, minimum_support: 0}]\n"
+    study = load_study(written(tmp_path, MINIMAL + gates + "privacy: {smallest_cell: 1}\n"))
+    assert study.gates == (Gate(metric="exact.f1", regression=0.0, minimum_support=0),)
+    assert study.privacy.smallest_cell == 1

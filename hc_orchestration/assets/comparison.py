@@ -3,6 +3,7 @@
 import dagster as dg
 
 from hc_orchestration.assets.corpus import OWNERS
+from hc_orchestration.resources.withholding import words_withheld
 from hc_orchestration.resources.workspace import WorkspaceResource
 
 
@@ -27,7 +28,8 @@ def comparison_asset(evaluation_metrics: dg.AssetsDefinition) -> dg.AssetsDefini
     ) -> dg.MaterializeResult[None]:
         from hc_orchestration.resources.steps import compare
 
-        rows, metadata, digest = compare(workspace.open(), context.run.run_id)
+        with words_withheld():
+            rows, metadata, digest = compare(workspace.open(), context.run.run_id)
         return dg.MaterializeResult(
             metadata={"models": len(rows), **metadata}, data_version=dg.DataVersion(digest)
         )

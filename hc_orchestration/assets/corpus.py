@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from hc_orchestration.resources.withholding import words_withheld
 from hc_orchestration.resources.workspace import WorkspaceResource
 
 OWNERS = ["team:clinical-nlp"]
@@ -19,12 +20,11 @@ OWNERS = ["team:clinical-nlp"]
 )
 def notes_corpus(workspace: WorkspaceResource) -> dg.MaterializeResult[None]:
     """Read the study's sources; an unchanged corpus makes no new table version."""
-    from hc_orchestration.corpora.ingest import Ingestion
     from hc_orchestration.reporting.metadata import corpus_metadata
 
-    opened = workspace.open()
-    study = opened.study
-    corpus = opened.corpus.ingest(lambda: Ingestion(study.corpora, study.labels))
+    with words_withheld():
+        opened = workspace.open()
+        corpus = opened.corpus.ingest(opened.new_ingestion)
     return dg.MaterializeResult(
         metadata=corpus_metadata(corpus), data_version=dg.DataVersion(corpus.digest)
     )

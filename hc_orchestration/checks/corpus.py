@@ -3,13 +3,15 @@
 import dagster as dg
 
 from hc_orchestration.assets.corpus import notes_corpus
+from hc_orchestration.resources.withholding import words_withheld
 from hc_orchestration.resources.workspace import WorkspaceResource
 
 
 @dg.asset_check(asset=notes_corpus, blocking=True, description="The corpus holds notes.")
 def corpus_not_empty(workspace: WorkspaceResource) -> dg.AssetCheckResult:
     """Fail when nothing was stored."""
-    corpus = workspace.open().corpus.required()
+    with words_withheld():
+        corpus = workspace.open().corpus.required()
     return dg.AssetCheckResult(
         passed=corpus.notes > 0,
         description=f"{corpus.notes} notes stored, {corpus.counts['quarantined']} in quarantine",
@@ -22,8 +24,9 @@ def note_ids_unique(workspace: WorkspaceResource) -> dg.AssetCheckResult:
     """Fail when the stored table repeats an id."""
     from hc_orchestration.storage.integrity import repeated_ids
 
-    opened = workspace.open()
-    repeated = repeated_ids(opened.corpus.notes(opened.corpus.required().version))
+    with words_withheld():
+        opened = workspace.open()
+        repeated = repeated_ids(opened.corpus.notes(opened.corpus.required().version))
     return dg.AssetCheckResult(
         passed=repeated == 0,
         description=f"{repeated} ids stand more than once",
@@ -36,9 +39,10 @@ def gold_offsets_valid(workspace: WorkspaceResource) -> dg.AssetCheckResult:
     """Fail when a gold span is empty, reversed, or reaches over the end of its note."""
     from hc_orchestration.storage.integrity import misplaced_spans
 
-    opened = workspace.open()
-    notes = opened.corpus.notes(opened.corpus.required().version)
-    misplaced = misplaced_spans(notes, "gold")
+    with words_withheld():
+        opened = workspace.open()
+        notes = opened.corpus.notes(opened.corpus.required().version)
+        misplaced = misplaced_spans(notes, "gold")
     return dg.AssetCheckResult(
         passed=misplaced == 0,
         description=f"{misplaced} gold spans do not lie in their note",

@@ -1,4 +1,4 @@
-"""Integrity of each model's partition; a failed check closes the evaluation as FAILED."""
+"""Checks of each model's partition; a failed blocking one closes the evaluation as FAILED."""
 
 import warnings
 
@@ -107,9 +107,23 @@ def evaluation_checks(
                 metadata={},
             )
 
+    @dg.asset_check(
+        asset="provenance",
+        partitions_def=models,
+        description="MLflow shows everything that the evaluation's record says.",
+    )
+    def mlflow_up_to_date(
+        context: dg.AssetCheckExecutionContext,
+        workspace: WorkspaceResource,
+        mlflow: MlflowResource,
+    ) -> dg.AssetCheckResult:
+        with evaluation_step(context, workspace, mlflow) as step:
+            return step.told_mlflow()
+
     return [
         every_note_has_one_row,
         spans_lie_in_their_notes,
         scores_within_bounds,
         provenance_valid,
+        mlflow_up_to_date,
     ]

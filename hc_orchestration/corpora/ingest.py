@@ -4,9 +4,10 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hc_orchestration.corpora.notes import Note, Reject, RejectReason, Span, text_digest
+from hc_orchestration.corpora.pseudonyms import Pseudonyms
 from hc_orchestration.corpora.sources import CorpusSource, read_source
 
 
@@ -53,11 +54,21 @@ class Ingestion:
     `counts` and `digest` describe the corpus. Memory holds 64 bytes a note, never the texts.
     """
 
-    def __init__(self, sources: Sequence[CorpusSource], labels: Sequence[str]) -> None:
-        """Prepare a pass over resolved `sources` for the study's `labels`."""
+    def __init__(
+        self,
+        sources: Sequence[CorpusSource],
+        labels: Sequence[str],
+        pseudonyms: Pseudonyms | None = None,
+    ) -> None:
+        """Prepare a pass over resolved `sources` for the study's `labels`.
+
+        With `pseudonyms`, notes are stored and digested under the pseudonym of their id; the id
+        itself goes no further than this pass.
+        """
         self.counts = CorpusCounts()
         self._sources = sources
         self._labels = labels
+        self._pseudonyms = pseudonyms
         self._note_digests: dict[str, bytes] = {}
         self._texts: set[bytes] = set()
 
@@ -83,6 +94,10 @@ class Ingestion:
     def _accept(
         self, note: Note, source: CorpusSource, mapping: Mapping[str, str]
     ) -> CorpusNote | Reject | None:
+        shown = text_digest(note.note_id)[:12]
+        if self._pseudonyms is not None:
+            shown = self._pseudonyms.of(note.note_id)
+            note = replace(note, note_id=shown)
         stored = corpus_note(note, source.name, mapping)
         digest = bytes.fromhex(stored.digest)
         known = self._note_digests.get(note.note_id)
@@ -90,7 +105,7 @@ class Ingestion:
             self.counts.duplicates += 1
             return None
         if known is not None:
-            position = f"note_id {text_digest(note.note_id)[:12]}"
+            position = f"note_id {shown}"
             return Reject(source.name, position, RejectReason.DUPLICATE_ID, stored.digest)
         self._note_digests[note.note_id] = digest
         self._count(note, stored, mapping)

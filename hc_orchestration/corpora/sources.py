@@ -1,6 +1,7 @@
 """What a study says of a corpus, and how its path becomes a stream of notes and rejects."""
 
 import hashlib
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -39,7 +40,13 @@ class CorpusSource(StrictModel):
         """The same source with a local path made absolute against the study file's folder."""
         if "://" in self.path:
             return self
-        return self.model_copy(update={"path": str((base / self.path).absolute())})
+        path = (base / Path(self.path).expanduser()).absolute()
+        return self.model_copy(update={"path": str(path)})
+
+    @property
+    def shown(self) -> str:
+        """The path without the login that a URL may hold."""
+        return re.sub(r"//[^/@]*@", "//", self.path)
 
 
 def read_source(source: CorpusSource) -> Iterator[Note | Reject]:
@@ -93,13 +100,13 @@ def _open_files(
             paths = [path for path in filesystem.glob(root) if filesystem.isfile(path)]
     except (OSError, ValueError, ImportError) as error:
         message = (
-            f"corpus '{source.name}': {source.path} cannot be opened ({type(error).__name__})."
+            f"corpus '{source.name}': {source.shown} cannot be opened ({type(error).__name__})."
         )
         raise CorpusError(message) from None
     if not paths:
         kinds = ", ".join(endings)
         message = (
-            f"corpus '{source.name}': no {source.format} file at {source.path}. "
+            f"corpus '{source.name}': no {source.format} file at {source.shown}. "
             f"Mend `path` in the study file (a folder is searched for {kinds})."
         )
         raise CorpusError(message)

@@ -30,6 +30,9 @@ def _extract(model: NerModel, batch: Sequence[NoteText]) -> list[NoteEntities]:
             raise ModelError(message) from None
         middle = len(batch) // 2
         return [*_extract(model, batch[:middle]), *_extract(model, batch[middle:])]
+    if not isinstance(found, list) or not all(isinstance(spans, list) for spans in found):
+        message = "the model gave no list of spans for each text."
+        raise ModelError(message)
     if len(found) != len(batch):
         message = f"the model gave {len(found)} results for {len(batch)} texts."
         raise ModelError(message)
@@ -40,7 +43,11 @@ def _checked(note: NoteText, spans: Sequence[ModelSpan]) -> NoteEntities:
     length = len(note.text)
     rows = []
     for span in spans:
-        start, end, label = span[:3]
+        try:
+            start, end, label = span[:3]
+        except (TypeError, ValueError):
+            message = f"the model gave no (start, end, label) for note {note.note_id}."
+            raise ModelError(message) from None
         if not 0 <= start < end <= length or not label:
             message = f"the model gave a span outside note {note.note_id} ({start}, {end})."
             raise ModelError(message)

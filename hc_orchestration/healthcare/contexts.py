@@ -1,8 +1,12 @@
 """The healthcare context of a run: cohort, purpose, sources. Aggregates only, never a patient."""
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from fhir.resources.R4B.provenance import Provenance
 
 
 class PatientContext(BaseModel):
@@ -36,11 +40,46 @@ class StudyContext(BaseModel):
 
 
 class HealthcareRunContext(StudyContext):
-    """The healthcare context of one model's run."""
+    """The healthcare context of one model's run; its fields may be changed from run to run.
+
+    Attributes:
+        custom_metadata: Whatever else a team wants beside it, as JSON values; aggregates only.
+        recorded: When the context was recorded; None stands for the moment it is written down.
+    """
 
     model_id: str = Field(min_length=1)
     version: str = Field(min_length=1)
+    custom_metadata: dict[str, Any] = Field(default_factory=dict)
+    recorded: datetime | None = None
+
+    @classmethod
+    def from_model_config(
+        cls,
+        model_id: str,
+        version: str,
+        **kwargs: Any,  # noqa: ANN401 - the other fields, checked by pydantic
+    ) -> "HealthcareRunContext":
+        """The context of a model that is configured elsewhere; `kwargs` are the other fields."""
+        return cls(model_id=model_id, version=version, **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """The context as plain JSON values, fields that are not known left out."""
-        return self.model_dump(mode="json", exclude_none=True)
+        values = self.model_dump(mode="json", exclude_none=True)
+        if not self.custom_metadata:
+            del values["custom_metadata"]
+        return values
+
+    def to_fhir_provenance(self) -> "Provenance":
+        """The R4 Provenance of what the model puts out, from what the context alone knows.
+
+        An evaluation has a fuller one, with digests and software: `provenance.build_provenance`.
+
+        Raises:
+            ProvenanceError: A field makes no valid resource.
+        """
+        from fhir.resources.R4B.provenance import Provenance
+
+        from hc_orchestration.healthcare.provenance import build_context_provenance
+
+        resource = build_context_provenance(self, self.recorded or datetime.now(UTC))
+        return Provenance.model_validate(resource)

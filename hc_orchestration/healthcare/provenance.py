@@ -88,6 +88,36 @@ def build_provenance(facts: EvaluationFacts) -> dict[str, Any]:
     return resource
 
 
+def build_context_provenance(context: HealthcareRunContext, recorded: datetime) -> dict[str, Any]:
+    """The Provenance resource of a run of which nothing but its context is known, checked.
+
+    Its target is whatever the model put out; model and target are named by the model's id and
+    version, as there is no digest to name them by.
+
+    Raises:
+        ProvenanceError: The context does not make a valid resource; see `check_provenance`.
+    """
+    key = f"{context.model_id}:{context.version}"
+    named = f"{context.model_id} {context.version}"
+    model = _named("Device", "model", key, named)
+    tags = _regulatory_tags(context)
+    resource = {
+        "resourceType": "Provenance",
+        **({"meta": {"tag": tags}} if tags else {}),
+        "target": [_named("DocumentReference", "model-output", key, f"output of {named}")],
+        "recorded": _instant(recorded),
+        "reason": [_reason(context.purpose)],
+        "activity": {
+            "coding": [_coding(f"{_TERMINOLOGY}/v3-DataOperation", "CREATE", "create")],
+        },
+        "agent": _with_organization([_agent("performer", model)], context.organization),
+    }
+    if origins := _origins(context):
+        resource["entity"] = origins
+    check_provenance(resource)
+    return resource
+
+
 def provenance_bytes(resource: Mapping[str, Any]) -> bytes:
     """The one serialisation of a resource: sorted keys, no spaces, UTF-8."""
     text = json.dumps(resource, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -128,27 +158,42 @@ def _broken_rules(resource: Mapping[str, Any]) -> list[str]:
     ]
     if resource.get("resourceType") != "Provenance":
         problems.append("resourceType: is not Provenance")
-    for activity in _objects([resource.get("activity")]):
-        for coding in _objects(activity.get("coding")):
-            code = coding.get("code")
-            if coding.get("system") == f"{_TERMINOLOGY}/v3-DataOperation" and code != "CREATE":
-                problems.append(f"activity.coding: {code!r} is not the v3-DataOperation CREATE")
-    for index, agent in enumerate(_objects(resource.get("agent"))):
-        if not agent.get("who"):
-            problems.append(f"agent[{index}].who: needs a reference, identifier or display")
-    for index, entity in enumerate(_objects(resource.get("entity"))):
-        if entity.get("role") not in _ENTITY_ROLES:
-            problems.append(f"entity[{index}].role: not a provenance-entity-role code")
-    for period in _objects([resource.get("occurredPeriod")]):
-        if str(period.get("start", "")) > str(period.get("end", "9999")):
-            problems.append("occurredPeriod: start is after end (per-1)")
+    problems += [
+        f"agent[{index}].who: needs a reference, identifier or display"
+        for index, agent in enumerate(_objects(resource.get("agent")))
+        if not agent.get("who")
+    ]
+    problems += [
+        f"entity[{index}].role: not a provenance-entity-role code"
+        for index, entity in enumerate(_objects(resource.get("entity")))
+        if entity.get("role") not in _ENTITY_ROLES
+    ]
+    problems += [
+        "occurredPeriod: start is after end (per-1)"
+        for period in _objects([resource.get("occurredPeriod")])
+        if str(period.get("start", "")) > str(period.get("end", "9999"))
+    ]
     policies = resource.get("policy")
     problems += [
         f"policy[{index}]: a URI holds no spaces"
         for index, policy in enumerate(policies if isinstance(policies, list) else [])
         if re.search(r"\s", str(policy))
     ]
-    return problems
+    return problems + _foreign_operations(resource)
+
+
+def _foreign_operations(resource: Mapping[str, Any]) -> list[str]:
+    codings = [
+        coding
+        for activity in _objects([resource.get("activity")])
+        for coding in _objects(activity.get("coding"))
+        if coding.get("system") == f"{_TERMINOLOGY}/v3-DataOperation"
+    ]
+    return [
+        f"activity.coding: {coding.get('code')!r} is not the v3-DataOperation CREATE"
+        for coding in codings
+        if coding.get("code") != "CREATE"
+    ]
 
 
 def _objects(value: object) -> list[Mapping[str, Any]]:
@@ -165,9 +210,14 @@ def _agents(facts: EvaluationFacts) -> list[dict[str, Any]]:
     package = next(iter(facts.software))
     software = _reference("Device", f"urn:{package}:{facts.software[package]}", versions)
     agents = [_agent("performer", model), _agent("assembler", software)]
-    if context.organization is None:
+    return _with_organization(agents, context.organization)
+
+
+def _with_organization(agents: list[dict[str, Any]], name: str | None) -> list[dict[str, Any]]:
+    """The agents on behalf of their organization, and the organization as author and custodian."""
+    if name is None:
         return agents
-    organization = _organization(context.organization)
+    organization = _named("Organization", "organization", name, name)
     for agent in agents:
         agent["onBehalfOf"] = organization
     return [*agents, _agent("author", organization), _agent("custodian", organization)]
@@ -175,15 +225,18 @@ def _agents(facts: EvaluationFacts) -> list[dict[str, Any]]:
 
 def _entities(facts: EvaluationFacts) -> list[dict[str, Any]]:
     corpus = f"corpus of {facts.notes} notes, notes table version {facts.corpus_version}"
-    entities = [_source(_reference("DocumentReference", _ni(facts.corpus_digest), corpus))]
-    for name in facts.context.data_sources:
+    origin = _source(_reference("DocumentReference", _ni(facts.corpus_digest), corpus))
+    return [origin, *_origins(facts.context)]
+
+
+def _origins(context: HealthcareRunContext) -> list[dict[str, Any]]:
+    """Data sources and cohort as entities."""
+    entities = []
+    for name in context.data_sources:
         identifier = {"system": f"{CANONICAL_BASE}/data-source", "value": name}
         entities.append(_source({"identifier": identifier, "display": name}))
-    patients = facts.context.patient_context
-    if patients is not None:
-        identifier = {"system": f"{CANONICAL_BASE}/cohort", "value": patients.cohort}
-        reference = {"type": "Group", "identifier": identifier, "display": patients.cohort}
-        entities.append(_source(reference))
+    if (patients := context.patient_context) is not None:
+        entities.append(_source(_named("Group", "cohort", patients.cohort, patients.cohort)))
     return entities
 
 
@@ -193,12 +246,17 @@ def _tags(facts: EvaluationFacts) -> list[dict[str, str]]:
         {"system": f"{system}/evaluation-digest", "code": facts.evaluation_digest},
         {"system": f"{system}/dagster-run", "code": facts.dagster_run_id},
     ]
-    for tag in facts.context.regulatory_tags:
+    return [*tags, *_regulatory_tags(facts.context)]
+
+
+def _regulatory_tags(context: HealthcareRunContext) -> list[dict[str, str]]:
+    tags = []
+    for tag in context.regulatory_tags:
         code = " ".join(tag.split())
         if not _TAG_CODE.fullmatch(code):
             message = "context.regulatory_tags: an empty tag. Remove it from the study file."
             raise ProvenanceError(message)
-        tags.append({"system": f"{system}/regulatory", "code": code})
+        tags.append({"system": f"{CANONICAL_BASE}/CodeSystem/regulatory", "code": code})
     return tags
 
 
@@ -216,9 +274,10 @@ def _source(what: dict[str, Any]) -> dict[str, Any]:
     return {"role": "source", "what": what}
 
 
-def _organization(name: str) -> dict[str, Any]:
-    identifier = {"system": f"{CANONICAL_BASE}/organization", "value": name}
-    return {"type": "Organization", "identifier": identifier, "display": name}
+def _named(kind: str, register: str, value: str, display: str) -> dict[str, Any]:
+    """A logical reference to what has a name in one of our registers, and no digest."""
+    identifier = {"system": f"{CANONICAL_BASE}/{register}", "value": value}
+    return {"type": kind, "identifier": identifier, "display": display}
 
 
 def _reference(kind: str, uri: str, display: str) -> dict[str, Any]:

@@ -134,6 +134,6 @@ def load_catalogue(path: Path) -> Catalogue:
 def _resolved(entry: ModelEntry, base: Path) -> ModelEntry:
     if entry.source.path is None or re.match(r"^[a-z0-9]+://", entry.source.path):
         return entry
-    path = str((base / entry.source.path).expanduser().absolute())
+    path = str((base / Path(entry.source.path).expanduser()).absolute())
     source = entry.source.model_copy(update={"path": path})
     return entry.model_copy(update={"source": source})

@@ -115,8 +115,9 @@ def _error(record: EvaluationRecord) -> str:
 
 def _order(model: ComparedModel) -> tuple[float, float, str]:
     strict, exact = model.value("strict.f1"), model.value("exact.f1")
-    return (
-        -1.0 if strict is None else -strict - 1.0,
-        0.0 if exact is None else -exact,
-        model.key,
-    )
+    return _place(strict), _place(exact), model.key
+
+
+def _place(value: float | None) -> float:
+    """The best score first, 0 after all others, an undefined one after 0."""
+    return 0.0 if value is None else -value - 1.0

@@ -74,11 +74,11 @@ def _write(table: pl.DataFrame, output: Path) -> None:
             table.write_parquet(output)
         else:
             table.write_ndjson(output)
-    except OSError as error:
+    except (OSError, pl.exceptions.ComputeError) as error:  # the latter: a full disk, in Parquet
         raise _not_writable(output, error) from None
 
 
-def _not_writable(output: Path, error: OSError) -> StorageError:
+def _not_writable(output: Path, error: Exception) -> StorageError:
     return StorageError(f"{output} cannot be written ({type(error).__name__}).")
 
 

@@ -1,19 +1,16 @@
 """The frame of one step of an evaluation: record first, MLflow after it, failures told truly."""
 
-import os
-import socket
-import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from hc_orchestration.errors import EvaluationError, HcError, TrackingError
+from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.resources.workspace import MlflowResource, WorkspaceResource
 
 if TYPE_CHECKING:
@@ -98,13 +95,18 @@ class EvaluationStep:
         self._append(self._run_part(started), running)
 
     def finish(self, *parts: "RecordPart") -> "MlflowPart | None":
-        """Record that this step is done; the last planned one finishes the evaluation."""
+        """Record what this step made, and tell MLflow."""
+        self._done(*parts)
+        return self._project()
+
+    def _done(self, *parts: "RecordPart") -> bool:
+        """Record that this step is done; returns whether that finished the evaluation."""
         from hc_orchestration.storage.records import Status, StatusPart
 
         left = [step for step in self.record.remaining if step != self.step]
         closing = [] if left else [StatusPart(status=Status.FINISHED, at=datetime.now(UTC))]
         self._append(*parts, *closing, done=(self.step,))
-        return self._project()
+        return not left
 
     def fail(self, status: "Status", error_class: str, message: str | None) -> None:
         """Record that the evaluation ended here, and why, in words that are safe to show."""
@@ -142,14 +144,28 @@ class EvaluationStep:
     def checked(
         self, *, passed: bool, description: str, metadata: Mapping[str, Any]
     ) -> dg.AssetCheckResult:
-        """Finish a check; a failed one ends the evaluation: its step has no asset to do it."""
+        """Finish a check that blocks; a failed one ends the evaluation, as no asset would."""
         from hc_orchestration.storage.records import Status
 
-        if passed:
-            self.finish()
-        else:
+        if not passed:
             self.fail(Status.FAILED, "AssetCheckFailed", f"{self.step}: {description}")
+        elif self._done():
+            self._project()
         return dg.AssetCheckResult(passed=passed, description=description, metadata=dict(metadata))
+
+    def told_mlflow(self) -> dg.AssetCheckResult:
+        """Finish, and warn when MLflow lacks what the record says: it changes no result."""
+        self.finish()
+        complete = self.record.projected
+        return dg.AssetCheckResult(
+            passed=complete,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=(
+                "MLflow shows the whole record"
+                if complete
+                else "MLflow lacks part of the record; `hc mlflow sync` or the sensor catches up"
+            ),
+        )
 
     def _append(self, *parts: "RecordPart", done: tuple[str, ...] = ()) -> None:
         self.workspace.records.append(self.evaluation_id, self.key, *parts, done=done)
@@ -178,8 +194,7 @@ class EvaluationStep:
             attempt=self.context.retry_number + 1,
             backfill_id=run.tags.get("dagster/backfill"),
             planned=self._planned(),
-            host=socket.gethostname(),
-            pid=os.getpid(),
+            process=ProcessIdentity.current(),
             study=self.workspace.study.name,
             software=software_versions(),
             context=self.workspace.study.context.for_model(entry.name, entry.version),
@@ -209,29 +224,25 @@ def evaluation_step(
         dg.Failure: In place of any other exception, whose words might quote a note: it names the
             exception's class only.
     """
+    from hc_orchestration.healthcare.guard import redacted_error
     from hc_orchestration.storage.records import Status
 
     step = EvaluationStep(context, workspace.open(), mlflow)
     step.begin()
     try:
         yield step
+    except dg.RetryRequested:  # not over: the next attempt goes on with the same record
+        raise
     except HcError as error:
-        step.fail(Status.FAILED, type(error).__name__, str(error))
+        step.fail(Status.FAILED, type(error).__name__, redacted_error(error))
         raise
     except Exception as error:  # noqa: BLE001 - a step may raise anything; it is told truly
-        name = type(error).__name__
-        message = f"{name} at {_location(error)}; its words are withheld: they may quote a note."
-        step.fail(Status.FAILED, name, message)
+        message = redacted_error(error)
+        step.fail(Status.FAILED, type(error).__name__, message)
         raise dg.Failure(message) from None
     except BaseException as error:
         step.fail(Status.KILLED, type(error).__name__, "stopped before the step had finished")
         raise
-
-
-def _location(error: Exception) -> str:
-    """Where an exception came from: file and line of the last frames, no values."""
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    return " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
 
 
 def software_versions() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Dagster resources that lead to the workspace and to MLflow; definitions open nothing."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from hc_orchestration.settings import Settings
 
 if TYPE_CHECKING:
     from hc_orchestration.storage.workspace import Workspace
-    from hc_orchestration.tracking.projection import MlflowProjection
+    from hc_orchestration.tracking.projection import MlflowProjection, RunOptions
 
 
 class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -52,9 +53,22 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The MLflow store that evaluations are shown in."""
+    """The MLflow store that evaluations are shown in; the names are those of dagster-mlflow."""
 
-    tracking_uri: str = Field(description="MLflow tracking URI (MLFLOW_TRACKING_URI).")
+    mlflow_tracking_uri: str = Field(description="MLflow tracking URI (MLFLOW_TRACKING_URI).")
+    experiment_name: str | None = Field(
+        default=None, description="The experiment; default: the study's name."
+    )
+    parent_run_id: str | None = Field(
+        default=None, description="An MLflow run that every evaluation becomes a child of."
+    )
+    env: dict[str, str] = Field(
+        default={}, description="Environment variables for the MLflow client; no secrets here."
+    )
+    env_to_tag: list[str] = Field(
+        default=[], description="Environment variables whose values become tags of each run."
+    )
+    extra_tags: dict[str, str] = Field(default={}, description="Tags of each run.")
 
     @classmethod
     def of(cls, settings: Settings) -> "MlflowResource":
@@ -63,17 +77,31 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         A tracking URI of the environment is read there by each process and never shown, as it may
         hold credentials.
         """
-        import os
-
         if os.environ.get("MLFLOW_TRACKING_URI") == settings.tracking_uri:
-            return cls(tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI"))
-        return cls(tracking_uri=settings.tracking_uri)
+            return cls(mlflow_tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI"))
+        return cls(mlflow_tracking_uri=settings.tracking_uri)
 
     def projection(self, workspace: "Workspace") -> "MlflowProjection":
         """The writer of this store; it connects when it is first used."""
-        from hc_orchestration.tracking.client import MlflowStore
-        from hc_orchestration.tracking.projection import MlflowProjection
+        from hc_orchestration.tracking.projection import RunOptions
 
-        settings = workspace.settings
-        store = MlflowStore(self.tracking_uri, settings.home, settings.mlflow_url)
-        return MlflowProjection(store, workspace.files, settings.dagster_url)
+        os.environ.update(self.env)
+        tags = {name: os.environ[name] for name in self.env_to_tag if name in os.environ}
+        options = RunOptions(
+            experiment=self.experiment_name,
+            parent_run_id=self.parent_run_id,
+            tags={**tags, **self.extra_tags},
+        )
+        return mlflow_projection(self.mlflow_tracking_uri, workspace, options)
+
+
+def mlflow_projection(
+    tracking_uri: str, workspace: "Workspace", options: "RunOptions | None" = None
+) -> "MlflowProjection":
+    """The writer of the MLflow store at `tracking_uri` for a workspace's records."""
+    from hc_orchestration.tracking.client import MlflowStore
+    from hc_orchestration.tracking.projection import MlflowProjection, RunOptions
+
+    settings = workspace.settings
+    store = MlflowStore(tracking_uri, settings.home, settings.mlflow_url)
+    return MlflowProjection(store, workspace.files, settings.dagster_url, options or RunOptions())

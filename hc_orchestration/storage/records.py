@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hc_orchestration.errors import StorageError
 from hc_orchestration.healthcare.contexts import HealthcareRunContext
+from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.storage.delta import DeltaStore, TableSpec
 from hc_orchestration.storage.files import StoredFile
 
@@ -64,8 +65,7 @@ class RunPart(RecordPart):
     attempt: int
     backfill_id: str | None
     planned: tuple[str, ...]
-    host: str
-    pid: int
+    process: ProcessIdentity
     study: str
     software: dict[str, str]
     context: HealthcareRunContext
@@ -133,10 +133,15 @@ class ProvenancePart(RecordPart):
 
 
 class MlflowPart(RecordPart):
-    """The MLflow run that shows the evaluation; it may be lost and made again under another id."""
+    """The MLflow run that shows the evaluation; it may be lost and made again under another id.
+
+    Attributes:
+        rows: How many rows of the record MLflow was told.
+    """
 
     run_id: str
     url: str
+    rows: int
 
 
 class StatusPart(RecordPart):
@@ -150,12 +155,17 @@ class StatusPart(RecordPart):
 
 
 class EvaluationRecord(BaseModel):
-    """All that is known of one evaluation."""
+    """All that is known of one evaluation.
+
+    Attributes:
+        rows: Rows that it was folded from, those about MLflow left out.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     evaluation_id: str
     model_key: str
+    rows: int = 0
     done: tuple[str, ...] = ()
     run: RunPart | None = None
     inputs: InputsPart | None = None
@@ -180,6 +190,7 @@ class EvaluationRecord(BaseModel):
         return cls(
             evaluation_id=evaluation_id,
             model_key=model_key,
+            rows=sum(part != MlflowPart.part_name() for part, _ in rows),
             done=tuple(dict.fromkeys(done)),
             **parts,
         )
@@ -188,6 +199,11 @@ class EvaluationRecord(BaseModel):
     def state(self) -> Status:
         """RUNNING until a step says otherwise."""
         return Status.RUNNING if self.status is None else self.status.status
+
+    @property
+    def projected(self) -> bool:
+        """Whether MLflow was told all of it."""
+        return self.mlflow is not None and self.mlflow.rows == self.rows
 
     @property
     def remaining(self) -> tuple[str, ...]:
@@ -263,7 +279,7 @@ class Records:
         rows = self._store.scan(EVALUATIONS).filter(which).collect()
         rows = rows.with_row_index().sort("written_at", "index", maintain_order=True)
         groups = rows.partition_by("evaluation_id", maintain_order=True)
-        groups.sort(key=lambda group: group["written_at"][-1], reverse=True)
+        groups.sort(key=_last_touched, reverse=True)
         return [
             EvaluationRecord.from_rows(
                 group["evaluation_id"][0],
@@ -272,3 +288,10 @@ class Records:
             )
             for group in groups
         ]
+
+
+def _last_touched(rows: pl.DataFrame) -> datetime:
+    """When something happened last; telling MLflow of it later is no such thing."""
+    own = rows.filter(pl.col("part") != MlflowPart.part_name())
+    last: datetime = (own if own.height else rows)["written_at"][-1]
+    return last

@@ -1,7 +1,12 @@
 """Everything that one deployment has, opened when it is first used: files, tables, records."""
 
+from collections.abc import Sequence
 from functools import cached_property
 
+from hc_orchestration.corpora.ingest import Ingestion
+from hc_orchestration.corpora.pseudonyms import Pseudonyms
+from hc_orchestration.corpora.sources import CorpusSource
+from hc_orchestration.home import salt
 from hc_orchestration.models.catalogue import Catalogue, load_catalogue
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.comparisons import ComparisonTable
@@ -31,6 +36,17 @@ class Workspace:
     def catalogue(self) -> Catalogue:
         """The model catalogue as it is now."""
         return load_catalogue(self.settings.catalogue)
+
+    def new_ingestion(self, sources: Sequence[CorpusSource] | None = None) -> Ingestion:
+        """A pass over the study's corpora, or over other `sources`, as the study says to read them.
+
+        Raises:
+            ConfigurationError: The study asks for pseudonyms and the salt cannot be read or made.
+        """
+        study = self.study
+        wanted = study.privacy.pseudonymize_note_ids
+        pseudonyms = Pseudonyms(salt(self.settings)) if wanted else None
+        return Ingestion(study.corpora if sources is None else sources, study.labels, pseudonyms)
 
     @cached_property
     def _delta(self) -> DeltaStore:

@@ -45,9 +45,15 @@ def open_client(store: MlflowStore) -> "MlflowClient":
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
-    (store.home / "locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(store.home / "locks" / "mlflow.lock"):
+    with creation_lock(store):
         return guarded(lambda: MlflowClient(tracking_uri=store.tracking_uri))
+
+
+def creation_lock(store: MlflowStore) -> FileLock:
+    """Held while something is looked for and made, so that two processes do not both make it."""
+    locks = store.home / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / "mlflow.lock")
 
 
 def experiment_id(client: "MlflowClient", store: MlflowStore, name: str) -> str:
@@ -56,9 +62,9 @@ def experiment_id(client: "MlflowClient", store: MlflowStore, name: str) -> str:
     Raises:
         TrackingError: The store refused.
     """
-    local = store.tracking_uri.startswith("sqlite:")
+    local = not store.tracking_uri.startswith(("http:", "https:"))
     artifacts = (store.home / "mlflow-artifacts").as_uri() if local else None
-    with FileLock(store.home / "locks" / "mlflow.lock"):
+    with creation_lock(store):
         found = guarded(lambda: client.get_experiment_by_name(name))
         if found is None:
             tags = {"mlflow.experimentKind": "custom_model_development"}

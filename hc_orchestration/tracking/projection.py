@@ -8,13 +8,22 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hc_orchestration.storage.files import FileStore, StoredFile
 from hc_orchestration.storage.records import CHAIN, EvaluationRecord, MlflowPart, Status
-from hc_orchestration.tracking.client import MlflowStore, experiment_id, guarded, open_client
+from hc_orchestration.tracking.client import (
+    MlflowStore,
+    creation_lock,
+    experiment_id,
+    guarded,
+    open_client,
+)
 from hc_orchestration.tracking.names import LONGEST_PARAM, LONGEST_TAG, metric_name, shortened
 
 if TYPE_CHECKING:
@@ -23,17 +32,38 @@ if TYPE_CHECKING:
 
 EVALUATION_TAG = "hc.evaluation_id"
 _FILES_TAG = "hc.files"
+_ERROR_TAGS = ("error.class", "error.message", "error.step")
+_PER_NOTE_TAG = "hc.per_note"
+_DATASET_DIGEST = 36
 _BATCH = 500
 _PARAMS_A_BATCH = 100
+_RUNS_A_PAGE = 1_000
 PER_NOTE_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a deployment adds to every run.
+
+    Attributes:
+        experiment: In place of the study's name.
+        parent_run_id: The MLflow run that each becomes a child of.
+    """
+
+    experiment: str | None = None
+    parent_run_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class MlflowProjection:
     """Writes evaluation records into one MLflow store."""
 
-    def __init__(self, store: MlflowStore, files: FileStore, dagster_url: str) -> None:
+    def __init__(
+        self, store: MlflowStore, files: FileStore, dagster_url: str, options: "RunOptions"
+    ) -> None:
         """Project into `store`, reading artifacts from `files`; nothing is opened yet."""
         self._store = store
+        self._options = options
         self._files = files
         self._dagster_url = dagster_url
         self._opened: MlflowClient | None = None
@@ -50,12 +80,45 @@ class MlflowProjection:
             message = f"evaluation {record.evaluation_id} has no run part to project"
             raise ValueError(message)
         experiment = self._experiment(record.run.study)
-        run = self._find(experiment, record.evaluation_id) or self._create(experiment, record)
+        run = self._find(experiment, record.evaluation_id)
+        if run is None:
+            with creation_lock(self._store):
+                run = self._find(experiment, record.evaluation_id)
+                run = run or self._create(experiment, record)
         run_id = run.info.run_id
-        guarded(lambda: self._write_values(run, record))
-        guarded(lambda: self._write_files(run, record))
-        guarded(lambda: self._write_status(run, record))
-        return MlflowPart(run_id=run_id, url=self._url(experiment, run_id))
+        for write in (
+            self._write_values,
+            self._write_per_note,
+            self._write_dataset,
+            self._write_files,
+            self._write_status,
+        ):
+            guarded(partial(write, run, record))
+        return MlflowPart(run_id=run_id, url=self._url(experiment, run_id), rows=record.rows)
+
+    def evaluation_ids(self, study: str) -> set[str]:
+        """The evaluations of a study that MLflow shows.
+
+        Raises:
+            TrackingError: MLflow could not be reached.
+        """
+        experiment = self._experiment(study)
+        found: set[str] = set()
+        token: str | None = None
+        while True:
+            page = guarded(
+                partial(
+                    self._client.search_runs,
+                    [experiment],
+                    "tags.`hc.kind` = 'evaluation'",
+                    max_results=_RUNS_A_PAGE,
+                    page_token=token,
+                )
+            )
+            found.update(run.data.tags.get(EVALUATION_TAG, "") for run in page)
+            token = page.token
+            if not token:
+                return found
 
     def _url(self, experiment: str, run_id: str) -> str:
         return f"{self._store.url}/#/experiments/{experiment}/runs/{run_id}"
@@ -66,32 +129,46 @@ class MlflowProjection:
             self._opened = open_client(self._store)
         return self._opened
 
-    def _experiment(self, name: str) -> str:
+    def _experiment(self, study: str) -> str:
+        name = self._options.experiment or study
         if name not in self._experiments:
             self._experiments[name] = experiment_id(self._client, self._store, name)
         return self._experiments[name]
 
     def _find(self, experiment: str, evaluation_id: str) -> "Run | None":
+        """The oldest run of an evaluation; whoever sees a younger one beside it deletes that."""
         where = f"tags.`{EVALUATION_TAG}` = '{evaluation_id}'"
-        runs = guarded(lambda: self._client.search_runs([experiment], where))
-        return min(runs, key=_age, default=None)
+        runs = sorted(guarded(lambda: self._client.search_runs([experiment], where)), key=_age)
+        for younger in runs[1:]:
+            guarded(partial(self._client.delete_run, younger.info.run_id))
+        return runs[0] if runs else None
 
     def _create(self, experiment: str, record: EvaluationRecord) -> "Run":
-        """Create, then look again: of two racing writers the oldest run stays."""
+        """Create, then look again: writers on other machines do not see our lock."""
         run_part = record.run
         assert run_part is not None  # noqa: S101 - checked by project()
+        ours = {EVALUATION_TAG: record.evaluation_id, "hc.kind": "evaluation"}
+        adopted = self._unclaimed(experiment, run_part.dagster_run_id)
+        if adopted is not None:
+            for name, value in {**ours, "mlflow.runName": record.model_key}.items():
+                guarded(partial(self._client.set_tag, adopted.info.run_id, name, value))
+            return guarded(partial(self._client.get_run, adopted.info.run_id))
         created = guarded(
             lambda: self._client.create_run(
                 experiment,
                 start_time=_milliseconds(run_part.started_at),
                 run_name=record.model_key,
-                tags={EVALUATION_TAG: record.evaluation_id, "hc.kind": "evaluation"},
+                tags=ours,
             )
         )
-        oldest = self._find(experiment, record.evaluation_id) or created
-        if oldest.info.run_id != created.info.run_id:
-            guarded(lambda: self._client.delete_run(created.info.run_id))
-        return oldest
+        return self._find(experiment, record.evaluation_id) or created
+
+    def _unclaimed(self, experiment: str, dagster_run_id: str) -> "Run | None":
+        """The run that dagster-mlflow made for the same Dagster run before we came to it."""
+        where = f"tags.dagster_run_id = '{dagster_run_id}'"
+        runs = guarded(lambda: self._client.search_runs([experiment], where))
+        free = [run for run in runs if EVALUATION_TAG not in run.data.tags]
+        return min(free, key=_age, default=None)
 
     def _write_values(self, run: "Run", record: EvaluationRecord) -> None:
         from mlflow.entities import Param, RunTag
@@ -103,61 +180,82 @@ class MlflowProjection:
             if name not in run.data.params
         ]
         changed = {
-            name: value
+            f"param.{name}": value
             for name, value in _params(record).items()
             if name in run.data.params and run.data.params[name] != value
         }
-        wanted = {**_tags(record, self._dagster_url), **changed}
+        wanted = {**self._options.tags, **_tags(record, self._dagster_url), **changed}
+        if self._options.parent_run_id:
+            wanted["mlflow.parentRunId"] = self._options.parent_run_id
         tags = [RunTag(k, v) for k, v in wanted.items() if run.data.tags.get(k) != v]
-        metrics = list(self._new_metrics(run, record))
+        metrics = list(_new_metrics(run, record))
         self._client.log_batch(run_id, tags=tags)
+        for name in (name for name in _ERROR_TAGS if name in run.data.tags and name not in wanted):
+            self._client.delete_tag(run_id, name)
         for start in range(0, len(params), _PARAMS_A_BATCH):
             self._client.log_batch(run_id, params=params[start : start + _PARAMS_A_BATCH])
+        self._log_metrics(run_id, metrics)
+
+    def _log_metrics(self, run_id: str, metrics: "list[Metric]") -> None:
         for start in range(0, len(metrics), _BATCH):
             self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
-    def _new_metrics(self, run: "Run", record: EvaluationRecord) -> "Iterator[Metric]":
+    def _write_per_note(self, run: "Run", record: EvaluationRecord) -> None:
+        """The first notes' counts by step, once: the tag is set when all of them are there."""
+        import polars as pl
         from mlflow.entities import Metric
 
-        assert record.run is not None  # noqa: S101 - checked by project()
-        at = _milliseconds(record.run.started_at)
-        for name, value in _metrics(record).items():
-            if run.data.metrics.get(metric_name(name)) != value:
-                yield Metric(metric_name(name), value, at, 0)
-        if record.extraction and "doc_entity_count" not in run.data.metrics:
-            for step, entities, length in self._per_note(record.extraction.files):
-                yield Metric("doc_entity_count", entities, at, step)
-                yield Metric("doc_text_length", length, at, step)
-
-    def _per_note(self, files: tuple[StoredFile, ...]) -> Iterator[tuple[int, int, int]]:
-        import polars as pl
-
+        files = record.extraction.files if record.extraction else ()
         file = next((file for file in files if file.name == "per_note.parquet"), None)
-        if file is None:
+        if record.run is None or file is None or run.data.tags.get(_PER_NOTE_TAG) == file.sha256:
             return
+        at = _milliseconds(record.run.started_at)
         table = pl.read_parquet(io.BytesIO(self._files.get(file))).head(PER_NOTE_LIMIT)
-        columns = table.select("entities", "text_length")
-        for step, (entities, length) in enumerate(columns.iter_rows()):
-            yield step, entities, length
+        rows = enumerate(table.select("entities", "text_length").iter_rows())
+        metrics = [
+            Metric(name, value, at, step)
+            for step, row in rows
+            for name, value in zip(("doc_entity_count", "doc_text_length"), row, strict=True)
+        ]
+        self._log_metrics(run.info.run_id, metrics)
+        self._client.set_tag(run.info.run_id, _PER_NOTE_TAG, file.sha256)
+
+    def _write_dataset(self, run: "Run", record: EvaluationRecord) -> None:
+        """The corpus in MLflow's Datasets column: name and digest, not the notes."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = record.inputs
+        there = run.inputs is not None and run.inputs.dataset_inputs
+        if inputs is None or record.run is None or there:
+            return
+        dataset = Dataset(
+            name=record.run.study,
+            digest=inputs.corpus_digest[:_DATASET_DIGEST],
+            source_type="delta",
+            source=json.dumps({"table": "notes", "version": inputs.corpus_version}),
+            profile=json.dumps({"notes": inputs.notes, "quarantined": inputs.quarantined}),
+        )
+        tag = InputTag("mlflow.data.context", "evaluation")
+        self._client.log_inputs(run.info.run_id, [DatasetInput(dataset, [tag])])
 
     def _write_files(self, run: "Run", record: EvaluationRecord) -> None:
+        """Upload the files that the run does not have in this form; the tag names those it has."""
         known = json.loads(run.data.tags.get(_FILES_TAG, "{}"))
-        wanted = {file.name: file for file in _files(record)}
+        made = {name: sha256(content).hexdigest() for name, content in _documents(record).items()}
+        wanted = made | {file.name: file.sha256 for file in _files(record)}
+        new = {name for name, digest in wanted.items() if known.get(name) != digest}
+        if not new:
+            return
+        contents = _documents(record) | {
+            file.name: self._files.get(file) for file in _files(record) if file.name in new
+        }
         run_id = run.info.run_id
-        new = {name: file for name, file in wanted.items() if known.get(name) != file.sha256}
-        if new:
-            with tempfile.TemporaryDirectory() as folder:
-                for name, file in new.items():
-                    path = Path(folder) / name
-                    path.write_bytes(self._files.get(file))
-                    self._client.log_artifact(run_id, str(path))
-            digests = {**known, **{name: file.sha256 for name, file in new.items()}}
-            self._client.set_tag(run_id, _FILES_TAG, json.dumps(digests, sort_keys=True))
-        if "healthcare_context.json" not in known and record.run is not None:
-            self._client.log_dict(run_id, record.run.context.to_dict(), "healthcare_context.json")
-            slugs = _slugs(record)
-            if slugs:
-                self._client.log_dict(run_id, slugs, "metric_names.json")
+        with tempfile.TemporaryDirectory() as folder:
+            for name in sorted(new):
+                path = Path(folder) / name
+                path.write_bytes(contents[name])
+                self._client.log_artifact(run_id, str(path))
+        self._client.set_tag(run_id, _FILES_TAG, json.dumps(known | wanted, sort_keys=True))
 
     def _write_status(self, run: "Run", record: EvaluationRecord) -> None:
         run_id = run.info.run_id
@@ -188,9 +286,26 @@ def _files(record: EvaluationRecord) -> list[StoredFile]:
     return files
 
 
-def _slugs(record: EvaluationRecord) -> dict[str, str]:
-    """MLflow's name → ours, for the metrics whose names MLflow would refuse."""
-    return {metric_name(name): name for name in _metrics(record) if metric_name(name) != name}
+def _documents(record: EvaluationRecord) -> dict[str, bytes]:
+    """The artifacts that are made here: the context, and MLflow's name → ours where they differ."""
+    documents: dict[str, object] = {}
+    if record.run:
+        documents["healthcare_context.json"] = record.run.context.to_dict()
+    slugs = {metric_name(name): name for name in _metrics(record) if metric_name(name) != name}
+    if slugs:
+        documents["metric_names.json"] = slugs
+    return {name: json.dumps(value, indent=2).encode() for name, value in documents.items()}
+
+
+def _new_metrics(run: "Run", record: EvaluationRecord) -> "Iterator[Metric]":
+    from mlflow.entities import Metric
+
+    if record.run is None:
+        return
+    at = _milliseconds(record.run.started_at)
+    for name, value in _metrics(record).items():
+        if run.data.metrics.get(metric_name(name)) != value:
+            yield Metric(metric_name(name), value, at, 0)
 
 
 def _params(record: EvaluationRecord) -> dict[str, str]:
@@ -270,8 +385,7 @@ def _tags(record: EvaluationRecord, dagster_url: str) -> dict[str, str]:
             "dagster.asset_keys": ",".join(step for step in record.done if step in CHAIN),
             "hc.dagster_url": f"{dagster_url}/runs/{run.dagster_run_id}",
             "hc.software": ", ".join(f"{k} {v}" for k, v in run.software.items()),
-            "hc.host": run.host,
-            "hc.pid": str(run.pid),
+            **run.process.as_tags(),
         }
     if inputs := record.inputs:
         tags |= {

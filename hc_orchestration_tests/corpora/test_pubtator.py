@@ -70,6 +70,11 @@ def test_bar_in_the_text_belongs_to_the_text() -> None:
     assert outcomes("1|t|a|b\n1|a|c|a|d\n") == [Note("1", "a|b\nc|a|d", (), {})]
 
 
+def test_mention_without_a_concept_is_a_mention() -> None:
+    content = "1|t|Severe flu\n1\t7\t10\tflu\tDisease\n"
+    assert outcomes(content) == [Note("1", "Severe flu\n", (Span(7, 10, "Disease"),), {})]
+
+
 def test_mention_with_more_columns_is_a_mention() -> None:
     content = "1|t|lung and liver cancer\n1\t9\t21\tliver cancer\tDisease\tD1|D2\tlung cancer\n"
     assert outcomes(content) == [

@@ -1,5 +1,6 @@
 """The loaders: what a term list and a spaCy pipeline find, and damaged ones."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,16 @@ class TestSpacy:
     def test_folder_without_a_pipeline_is_a_model_error(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"cannot be loaded from .*OSError"):
             load_model(installed(tmp_path, "spacy"))
+
+    def test_warning_of_spacy_is_logged_with_the_key_of_the_model(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ruler_pipeline().to_disk(tmp_path)
+        meta = json.loads((tmp_path / "meta.json").read_text(encoding="utf-8"))
+        meta["spacy_version"] = ">=3.0.0,<3.1.0"
+        (tmp_path / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        load_model(installed(tmp_path, "spacy"))
+        (logged,) = caplog.messages
+        assert logged.startswith("demo-1.0: [W095] ")
+        assert "3.0.0" in logged
+        assert "\n" not in logged

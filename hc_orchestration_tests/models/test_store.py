@@ -1,7 +1,7 @@
 """Finding a model's files, what is said when they are not there, and what changes a fingerprint."""
 
 import hashlib
-import importlib
+import importlib.metadata
 import json
 import os
 from collections.abc import Callable
@@ -254,3 +254,14 @@ class TestFingerprint:
             self.fingerprint(folder, loader="lexicon"),
         }
         assert len(seen) == 4
+
+    def test_minor_version_of_spacy_changes_it_and_its_patches_do_not(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def with_spacy(version: str) -> str:
+            monkeypatch.setattr(importlib.metadata, "version", {"spacy": version}.__getitem__)
+            return self.fingerprint(folder)
+
+        assert with_spacy("3.8.7") == with_spacy("3.8.18")
+        assert with_spacy("3.8.7") != with_spacy("3.9.0")
+        assert with_spacy("3.8.7") != with_spacy("4.8.7")

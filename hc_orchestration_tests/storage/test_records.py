@@ -1,6 +1,6 @@
 """Evaluation records: rows of parts folded into what is known of an evaluation."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -8,44 +8,23 @@ import pytest
 from pydantic import ValidationError
 
 from hc_orchestration.errors import StorageError
-from hc_orchestration.healthcare.contexts import HealthcareRunContext
 from hc_orchestration.storage.delta import DeltaStore
 from hc_orchestration.storage.records import (
+    CHAIN,
     DONE,
     EVALUATIONS,
     EvaluationRecord,
     MlflowPart,
     RecordPart,
     Records,
-    RunPart,
     Status,
     StatusPart,
 )
-
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-STEPS = ("model_files", "extracted_entities", "evaluation_metrics")
-
-
-def run_part(dagster_run_id: str = "run-1", planned: tuple[str, ...] = STEPS) -> RunPart:
-    return RunPart(
-        dagster_run_id=dagster_run_id,
-        root_run_id="run-1",
-        job="evaluate_model",
-        partition_key="terms-1",
-        attempt=1,
-        backfill_id=None,
-        planned=planned,
-        host="host",
-        pid=1,
-        study="study",
-        software={"hc-orchestration": "0"},
-        context=HealthcareRunContext(model_id="terms", version="1"),
-        started_at=NOW,
-    )
+from hc_orchestration_tests.storage.parts import BEGUN, run_part
 
 
 def status(state: Status, error: str | None = None) -> StatusPart:
-    return StatusPart(status=state, error=error, at=NOW)
+    return StatusPart(status=state, error=error, at=BEGUN)
 
 
 def folded(*rows: RecordPart | str) -> EvaluationRecord:
@@ -77,9 +56,9 @@ def test_of_a_part_written_twice_the_later_one_holds() -> None:
 
 
 def test_steps_remain_until_each_planned_one_is_done() -> None:
-    assert folded(run_part()).remaining == STEPS
-    assert folded(run_part(), "model_files", "model_files").remaining == STEPS[1:]
-    assert folded(run_part(), *STEPS).remaining == ()
+    assert folded(run_part()).remaining == CHAIN
+    assert folded(run_part(), "model_files", "model_files").remaining == CHAIN[1:]
+    assert folded(run_part(), *CHAIN).remaining == ()
     assert folded().remaining == ()
 
 
@@ -90,16 +69,16 @@ def test_a_step_that_is_done_twice_stands_once() -> None:
 def test_a_new_run_of_the_evaluation_does_its_planned_steps_anew() -> None:
     """A re-execution from failure plans the failed step and what follows; the rest stays done."""
     record = folded(
-        run_part("run-1"),
+        run_part(),
         "model_files",
         "extracted_entities",
         status(Status.FAILED, "no memory"),
-        run_part("run-2", planned=("extracted_entities", "evaluation_metrics")),
+        run_part(dagster_run_id="run-2", planned=CHAIN[1:]),
         status(Status.RUNNING),
     )
 
     assert record.done == ("model_files",)
-    assert record.remaining == ("extracted_entities", "evaluation_metrics")
+    assert record.remaining == CHAIN[1:]
     assert record.run
     assert record.run.dagster_run_id == "run-2"
     assert record.state is Status.RUNNING
@@ -107,7 +86,9 @@ def test_a_new_run_of_the_evaluation_does_its_planned_steps_anew() -> None:
 
 def test_a_part_with_an_unknown_field_is_refused() -> None:
     with pytest.raises(ValidationError, match="extra_forbidden"):
-        EvaluationRecord.from_rows("e1", "k", [("mlflow", '{"run_id": "r", "url": "u", "x": 1}')])
+        EvaluationRecord.from_rows(
+            "e1", "k", [("mlflow", '{"run_id": "r", "url": "u", "rows": 1, "x": 1}')]
+        )
 
 
 def test_parts_and_steps_of_one_append_are_one_commit(store: DeltaStore) -> None:
@@ -126,7 +107,7 @@ def test_parts_and_steps_of_one_append_are_one_commit(store: DeltaStore) -> None
 
 def test_a_record_comes_back_equal(store: DeltaStore) -> None:
     records = Records(store)
-    shown = MlflowPart(run_id="m1", url="http://127.0.0.1/m1")
+    shown = MlflowPart(run_id="m1", url="http://127.0.0.1/m1", rows=2)
     records.append("e1", "terms-1", run_part(), status(Status.RUNNING))
     records.append("e1", "terms-1", shown, done=("model_files",))
 
@@ -147,12 +128,18 @@ def test_records_come_by_model_the_last_touched_first(store: DeltaStore) -> None
 def test_parts_are_folded_by_time_whatever_their_order_in_the_table(store: DeltaStore) -> None:
     early, late = status(Status.FAILED, "early"), status(Status.FINISHED)
     rows = [
-        ("e1", "terms-1", "status", part.model_dump_json(), NOW + timedelta(seconds=second))
+        ("e1", "terms-1", "status", part.model_dump_json(), BEGUN + timedelta(seconds=second))
         for part, second in ((late, 2), (early, 1))
     ]
     store.append(EVALUATIONS, pl.DataFrame(rows, schema=dict(EVALUATIONS.schema), orient="row"))
 
     assert Records(store).required("e1").status == late
+
+
+def test_rows_about_mlflow_do_not_count_as_something_that_mlflow_lacks() -> None:
+    shown = MlflowPart(run_id="m1", url="http://127.0.0.1/m1", rows=2)
+
+    assert folded(run_part(), "model_files", shown, shown).rows == 2
 
 
 def test_an_evaluation_without_a_record_is_none_or_an_error(store: DeltaStore) -> None:

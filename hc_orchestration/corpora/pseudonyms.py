@@ -1,0 +1,33 @@
+"""Pseudonyms of note ids, for sources whose ids are identifiers themselves (an MRN, a visit)."""
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+
+_LEAST_SALT = 16
+_HEX_CHARACTERS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonyms:
+    """Gives each note id the same pseudonym for as long as the salt is the same.
+
+    HMAC-SHA-256 (RFC 2104) and not a plain digest: without the salt, nobody can try out ids until
+    one fits. 80 bits are kept, so that two of a million notes share one with odds of 1 in 10^12.
+
+    Attributes:
+        salt: Secret of the deployment, 16 bytes or more; never shown.
+    """
+
+    salt: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a salt that could be guessed."""
+        if len(self.salt) < _LEAST_SALT:
+            message = f"a salt has {_LEAST_SALT} bytes or more"
+            raise ValueError(message)
+
+    def of(self, note_id: str) -> str:
+        """The pseudonym of a note id: "p" and 20 hexadecimal characters."""
+        digest = hmac.new(self.salt, note_id.encode("utf-8"), hashlib.sha256).hexdigest()
+        return f"p{digest[:_HEX_CHARACTERS]}"

@@ -1,0 +1,99 @@
+"""`hc doctor`: what of this deployment does not tell the truth, and mending it."""
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+from hc_orchestration.errors import TrackingError
+from hc_orchestration.home import prepare_home
+from hc_orchestration.resources.closing import close_evaluation, dead_runs, orphaned
+from hc_orchestration.resources.workspace import mlflow_projection
+from hc_orchestration.settings import Settings
+from hc_orchestration.storage.workspace import Workspace
+from hc_orchestration.tracking.client import MlflowStore
+from hc_orchestration.tracking.dead import close_tracked_runs, dead_tracked_runs
+from hc_orchestration.tracking.sync import lacking
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be.
+
+    Attributes:
+        subject: What it is about: a run or an evaluation.
+        remedy: The command that mends it.
+    """
+
+    subject: str
+    problem: str
+    remedy: str
+    mended: bool
+
+
+_REPAIR = "hc doctor --repair"
+
+
+def examine(settings: Settings, *, repair: bool) -> list[Finding]:
+    """Look for dead runs, open evaluations without a run, and records that MLflow lacks.
+
+    Args:
+        settings: The deployment.
+        repair: Close what is dead: first the Dagster run, then the record and its MLflow run.
+    """
+    prepare_home(settings)
+    workspace = Workspace(settings)
+    with dg.DagsterInstance.get() as instance:
+        findings = _dagster_runs(instance, workspace, repair=repair)
+        findings += _evaluations(instance, workspace, settings, repair=repair)
+    return findings + _mlflow(workspace, settings, repair=repair)
+
+
+def _dagster_runs(
+    instance: dg.DagsterInstance, workspace: Workspace, *, repair: bool
+) -> list[Finding]:
+    findings = []
+    for dead in dead_runs(instance, workspace.records):
+        run = instance.get_run_by_id(dead.run_id)
+        if repair and run is not None:
+            instance.report_run_failed(run, f"process {dead.pid} is gone")
+        problem = f"says that it is running, but process {dead.pid} is gone"
+        findings.append(Finding(f"Dagster run {dead.run_id}", problem, _REPAIR, repair))
+    return findings
+
+
+def _evaluations(
+    instance: dg.DagsterInstance, workspace: Workspace, settings: Settings, *, repair: bool
+) -> list[Finding]:
+    projection = mlflow_projection(settings.tracking_uri, workspace)
+    findings = []
+    for record, status in orphaned(instance, workspace.records):
+        if repair:
+            close_evaluation(workspace.records, projection, record, status)
+        subject = f"evaluation {record.evaluation_id} of {record.model_key}"
+        problem = "says that it is running, but its Dagster run is over"
+        findings.append(Finding(subject, problem, _REPAIR, repair))
+    return findings
+
+
+def _mlflow(workspace: Workspace, settings: Settings, *, repair: bool) -> list[Finding]:
+    store = MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url)
+    findings = [
+        Finding(
+            f"evaluation {record.evaluation_id} of {record.model_key}",
+            "MLflow lacks part of its record",
+            "hc mlflow sync",
+            mended=False,
+        )
+        for record in lacking(workspace.records)
+    ]
+    try:
+        runs = dead_tracked_runs(store)
+        if repair:
+            close_tracked_runs(store, runs)
+    except TrackingError as error:
+        remedy = "start the MLflow server, or mend MLFLOW_TRACKING_URI"
+        return [*findings, Finding("MLflow", str(error), remedy, mended=False)]
+    problem = "says RUNNING, but the process that opened it is gone"
+    return findings + [
+        Finding(f"MLflow run {run.info.run_id}", problem, _REPAIR, repair) for run in runs
+    ]

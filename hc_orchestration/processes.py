@@ -1,0 +1,54 @@
+"""Which process did something, and whether it still lives: a pid alone is given away again."""
+
+import os
+import socket
+from dataclasses import dataclass
+
+import psutil
+
+_CLOCK_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process of some machine; `started` in seconds since the epoch, 0 when not known."""
+
+    host: str
+    pid: int
+    started: float
+
+    @classmethod
+    def current(cls) -> "ProcessIdentity":
+        """This process."""
+        return cls(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+
+    @classmethod
+    def from_tags(cls, tags: dict[str, str]) -> "ProcessIdentity | None":
+        """The process that `as_tags` described, or None when the tags do not name one."""
+        host, pid = tags.get("hc.host"), tags.get("hc.pid", "")
+        if not host or not pid.isdigit():
+            return None
+        try:
+            started = float(tags.get("hc.process_started", "0"))
+        except ValueError:
+            started = 0.0
+        return cls(host, int(pid), started)
+
+    def as_tags(self) -> dict[str, str]:
+        """Tags for a Dagster or MLflow run."""
+        return {
+            "hc.host": self.host,
+            "hc.pid": str(self.pid),
+            "hc.process_started": f"{self.started:.2f}",
+        }
+
+    @property
+    def gone(self) -> bool:
+        """Whether it certainly lives no more; never said of another machine's process."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            begun = psutil.Process(self.pid).create_time()
+        except psutil.NoSuchProcess:
+            return True
+        return bool(self.started) and abs(begun - self.started) > _CLOCK_S

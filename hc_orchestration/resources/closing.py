@@ -1,0 +1,91 @@
+"""Closing evaluations whose Dagster run is over or whose process is gone: status is the truth."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from hc_orchestration.errors import TrackingError
+from hc_orchestration.processes import ProcessIdentity
+from hc_orchestration.resources.evaluation import evaluation_id
+from hc_orchestration.storage.records import EvaluationRecord, Records, Status, StatusPart
+from hc_orchestration.tracking.projection import MlflowProjection
+
+_OPEN = (
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.NOT_STARTED,
+)
+_DIED = "the process that ran it is gone"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadRun:
+    """A Dagster run that says it is running while its process is gone."""
+
+    run_id: str
+    pid: int
+
+
+def close_evaluation(
+    records: Records, projection: MlflowProjection, record: EvaluationRecord, status: Status
+) -> None:
+    """Write that an evaluation ended without saying so itself, and tell MLflow.
+
+    MLflow being away changes nothing: the next synchronisation tells it.
+    """
+    killed = status is Status.KILLED
+    part = StatusPart(
+        status=status,
+        error_class="RunCanceled" if killed else "ProcessDied",
+        error="its Dagster run was terminated" if killed else _DIED,
+        at=datetime.now(UTC),
+    )
+    records.append(record.evaluation_id, record.model_key, part)
+    try:
+        shown = projection.project(records.required(record.evaluation_id))
+    except TrackingError:
+        return
+    records.append(record.evaluation_id, record.model_key, shown)
+
+
+def evaluation_of_run(records: Records, run: dg.DagsterRun) -> EvaluationRecord | None:
+    """The evaluation that a Dagster run still has open, or None."""
+    key = run.tags.get("dagster/partition")
+    if key is None:
+        return None
+    record = records.read(evaluation_id(run.root_run_id or run.run_id, key))
+    mine = record is not None and record.run is not None and record.run.dagster_run_id == run.run_id
+    return record if mine and record and record.state is Status.RUNNING else None
+
+
+def dead_runs(instance: dg.DagsterInstance, records: Records) -> list[DeadRun]:
+    """Open Dagster runs of this machine whose process is gone; Dagster cannot notice those itself.
+
+    The process of a run is known from the record of its evaluation, else from the tags of `hc`.
+    """
+    known = {record.run.dagster_run_id: record.run for record in records.all() if record.run}
+    dead = []
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=list(_OPEN))):
+        part = known.get(run.run_id)
+        process = part.process if part else ProcessIdentity.from_tags(dict(run.tags))
+        if process is not None and process.gone:
+            dead.append(DeadRun(run.run_id, process.pid))
+    return dead
+
+
+def orphaned(
+    instance: dg.DagsterInstance, records: Records
+) -> Iterator[tuple[EvaluationRecord, Status]]:
+    """Evaluations that say RUNNING although their Dagster run is over or unknown."""
+    for record in records.all():
+        if record.run is None or record.state is not Status.RUNNING:
+            continue
+        run = instance.get_run_by_id(record.run.dagster_run_id)
+        if run is None:
+            if record.run.process.gone:
+                yield record, Status.FAILED
+        elif run.is_finished:
+            canceled = run.status is dg.DagsterRunStatus.CANCELED
+            yield record, Status.KILLED if canceled else Status.FAILED

@@ -1,0 +1,86 @@
+"""A real MLflow server with login on a real PostgreSQL, which tests may kill and bring back."""
+
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+USER, PASSWORD = "admin", "a-long-enough-password"
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class MlflowServer:
+    """`mlflow server` with basic-auth on PostgreSQL; artifacts through the server."""
+
+    def __init__(self, folder: Path, database: str) -> None:
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._database = database
+        self._process: subprocess.Popen[bytes] | None = None
+        auth = Path(folder / "auth.ini")
+        auth.write_text(
+            f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/auth.db\n"
+            f"admin_username = {USER}\nauth_cache_ttl_seconds = 60\n"
+            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
+            encoding="utf-8",
+        )
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        environment = {
+            **os.environ,
+            "MLFLOW_AUTH_CONFIG_PATH": str(self._folder / "auth.ini"),
+            "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": "only-for-tests",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        arguments = ["--app-name", "basic-auth", "--host", "127.0.0.1", "--port", str(self.port)]
+        arguments += ["--workers", "1", "--backend-store-uri", self._database]
+        arguments += ["--artifacts-destination", str(self._folder / "artifacts")]
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *arguments],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 90
+        while not self._healthy():
+            assert self._process.poll() is None, (self._folder / "server.log").read_text()[-2000:]
+            assert time.monotonic() < deadline, "the MLflow server did not answer in time"
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        """Kill the server and its workers at once, as a power cut would."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def _healthy(self) -> bool:
+        """Whether it answers to somebody who is logged in, so that its databases are there too."""
+        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        request = urllib.request.Request(  # noqa: S310 - our own loopback address
+            f"{self.uri}/api/2.0/mlflow/experiments/get?experiment_id=0",
+            headers={"Authorization": f"Basic {login}"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False

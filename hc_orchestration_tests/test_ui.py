@@ -1,0 +1,187 @@
+"""`hc ui`: which processes it starts, what it refuses, and that it stops all of them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hc_orchestration import ui
+from hc_orchestration.settings import Settings
+from hc_orchestration.ui import HOST, Service, UiError, serve, services
+
+STUBBORN = """
+import pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path("stubborn.pid").write_text(str(__import__("os").getpid()))
+time.sleep(120)
+"""
+ENDS = """
+import pathlib, time
+while not pathlib.Path("stubborn.pid").exists():
+    time.sleep(0.05)
+print("could not go on")
+"""
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    probes = [socket.socket() for _ in range(number)]
+    try:
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def test_a_local_deployment_needs_both_pages_and_the_daemon(settings: Settings) -> None:
+    wanted = services(settings, 3001, 5001)
+
+    assert [(service.name, service.port) for service in wanted] == [
+        ("dagster-webserver", 3001),
+        ("dagster-daemon", None),
+        ("mlflow", 5001),
+    ]
+    for service in wanted:
+        if service.port is not None:
+            assert HOST in service.arguments
+            assert str(service.port) in service.arguments
+    assert settings.tracking_uri in wanted[2].arguments
+
+
+def test_a_remote_mlflow_server_is_left_alone_and_its_uri_is_no_argument(
+    settings: Settings,
+) -> None:
+    """Anybody on the machine can read the arguments of a process."""
+    remote = replace(settings, tracking_uri="https://somebody:hunter2@mlflow.example")
+
+    wanted = services(remote, 3001, 5001)
+
+    assert [service.name for service in wanted] == ["dagster-webserver", "dagster-daemon"]
+    assert "hunter2" not in str(wanted)
+
+
+@pytest.mark.parametrize(
+    ("taken", "option"), [("dagster", "--dagster-port"), ("mlflow", "--mlflow-port")]
+)
+def test_a_taken_port_is_refused_naming_the_option(
+    settings: Settings, taken: str, option: str
+) -> None:
+    (free,) = free_ports(1)
+    with socket.create_server((HOST, 0)) as other:
+        port = other.getsockname()[1]
+        ports = (port, free) if taken == "dagster" else (free, port)
+
+        with pytest.raises(UiError, match=rf"port {port} is taken. Give another: hc ui {option}"):
+            serve(settings, *ports)
+
+
+@pytest.fixture
+def two_services(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """In the place of the real ones: a service that ends, and one that will not."""
+    (tmp_path / "stubborn.py").write_text(STUBBORN, encoding="utf-8")
+    (tmp_path / "ends.py").write_text(ENDS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    wanted = [Service("stubborn", ("stubborn",), None), Service("ends", ("ends",), None)]
+    monkeypatch.setattr(ui, "services", lambda *_: wanted)
+    monkeypatch.setattr(ui, "_GRACE_S", 0.3)
+    assert settings.home.is_dir()
+    return tmp_path
+
+
+def test_a_service_that_ends_by_itself_is_named_with_its_log_and_ends_all(
+    settings: Settings, two_services: Path
+) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+
+    with pytest.raises(UiError, match=r"ends stopped by itself; see .*/logs/ends\.log"):
+        serve(settings, 0, 0)
+
+    log = (settings.home / "logs" / "ends.log").read_text(encoding="utf-8")
+    assert log == "could not go on\n"
+    assert not _alive(int((two_services / "stubborn.pid").read_text(encoding="utf-8")))
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be collected does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def _descendants(pid: int) -> set[int]:
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text(encoding="utf-8")
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own page
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _wait_for_pages(process: subprocess.Popen[str], ports: list[int], logs: Path) -> None:
+    deadline = time.monotonic() + 120
+    waiting = [f"http://{HOST}:{port}/" for port in ports]
+    while waiting:
+        told = [path.read_text(encoding="utf-8")[-2_000:] for path in logs.glob("*.log")]
+        assert process.poll() is None, told
+        assert time.monotonic() < deadline, (waiting, told)
+        waiting = [url for url in waiting if not _answers(url)]
+        time.sleep(0.2)
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
+def test_both_pages_answer_and_all_processes_stop_with_hc(settings: Settings) -> None:
+    ports = free_ports(2)
+    code = "from hc_orchestration.cli import main; main()"
+    options = ["--dagster-port", str(ports[0]), "--mlflow-port", str(ports[1])]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "ui", *options],
+        env=dict(os.environ),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        started: set[int] = set()
+        try:
+            _wait_for_pages(process, ports, settings.home / "logs")
+            started = _descendants(process.pid)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=15)
+        finally:
+            process.kill()
+            left = {pid for pid in started if _alive(pid)}
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+
+    assert process.returncode == 130
+    assert f"http://{HOST}:{ports[0]}" in err
+    assert "Traceback" not in err
+    assert len(started) >= 3
+    assert left == set()

@@ -1,0 +1,440 @@
+"""Records shown in a real MLflow store: once, truly, and again after MLflow was away."""
+
+import io
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+from hc_orchestration.errors import TrackingError
+from hc_orchestration.settings import Settings
+from hc_orchestration.storage.files import FileStore
+from hc_orchestration.storage.records import CHAIN, EvaluationRecord, Status
+from hc_orchestration.storage.workspace import Workspace
+from hc_orchestration.tracking.client import MlflowStore, experiment_id, open_client
+from hc_orchestration.tracking.projection import PER_NOTE_LIMIT, MlflowProjection, RunOptions
+from hc_orchestration_tests.conftest import TERMS
+from hc_orchestration_tests.storage.parts import (
+    BEGUN,
+    CONTEXT,
+    extraction_part,
+    inputs_part,
+    metrics_part,
+    provenance_part,
+    run_part,
+    status_part,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PASSWORD = "hunter2-made-up"  # noqa: S105 - of nobody
+UNREACHABLE = f"http://somebody:{PASSWORD}@127.0.0.1:9"
+
+
+def parquet(table: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    return buffer.getvalue()
+
+
+class Tracking:
+    """An MLflow store, the files of records, and what MLflow shows."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.store = MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url)
+        self.files = FileStore(settings.storage)
+
+    def projection(self, options: RunOptions | None = None) -> MlflowProjection:
+        return MlflowProjection(self.store, self.files, "http://dagster", options or RunOptions())
+
+    @property
+    def client(self) -> "MlflowClient":
+        return open_client(self.store)
+
+    def runs(self, evaluation_id: str = "e1") -> "list[Run]":
+        experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        return self.client.search_runs(experiments, f"tags.`hc.evaluation_id` = '{evaluation_id}'")
+
+    def run(self, evaluation_id: str = "e1") -> "Run":
+        (only,) = self.runs(evaluation_id)
+        return only
+
+    def history(self, name: str) -> list[float]:
+        points = self.client.get_metric_history(self.run().info.run_id, name)
+        return [point.value for point in sorted(points, key=lambda point: point.step)]
+
+    def artifact(self, name: str) -> Any:
+        path = self.client.download_artifacts(self.run().info.run_id, name)
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+    def shown(self, evaluation_id: str = "e1") -> dict[str, Any]:
+        """Everything that MLflow says of an evaluation, but for what names the run itself."""
+        run = self.run(evaluation_id)
+        tags = {k: v for k, v in run.data.tags.items() if k != "hc.evaluation_id"}
+        histories = {
+            name: sorted(
+                (point.step, point.value)
+                for point in self.client.get_metric_history(run.info.run_id, name)
+            )
+            for name in run.data.metrics
+        }
+        artifacts = {item.path for item in self.client.list_artifacts(run.info.run_id)}
+        times = (run.info.start_time, run.info.end_time)
+        datasets = [(used.dataset.name, used.dataset.digest) for used in run.inputs.dataset_inputs]
+        return {
+            "status": run.info.status,
+            "times": times,
+            "name": run.info.run_name,
+            "params": run.data.params,
+            "tags": tags,
+            "histories": histories,
+            "artifacts": artifacts,
+            "datasets": datasets,
+        }
+
+    def full_record(self, evaluation_id: str = "e1", notes: int = 3) -> EvaluationRecord:
+        """A finished evaluation with all its parts."""
+        per_note = pl.DataFrame(
+            {
+                "note_id": [f"n{number}" for number in range(notes)],
+                "text_length": [100 + number for number in range(notes)],
+                "entities": list(range(notes)),
+            }
+        )
+        return EvaluationRecord(
+            evaluation_id=evaluation_id,
+            model_key="terms-1",
+            done=CHAIN,
+            run=run_part(),
+            inputs=inputs_part(),
+            extraction=extraction_part(
+                self.files.put("per_note.parquet", parquet(per_note)),
+                self.files.put("entity_distribution.json", b'{"DISEASE": 9}'),
+            ),
+            metrics=metrics_part(self.files.put("metrics.parquet", parquet(per_note.head(1)))),
+            provenance=provenance_part(self.files.put("fhir_provenance.json", b"{}")),
+            status=status_part(Status.FINISHED, seconds=60),
+        )
+
+
+@pytest.fixture
+def tracking(settings: Settings) -> Tracking:
+    return Tracking(settings)
+
+
+def grown(record: EvaluationRecord) -> list[EvaluationRecord]:
+    """The record as it stood after each step."""
+    names = ["run", "inputs", "extraction", "metrics", "provenance", "status"]
+    running = status_part(Status.RUNNING)
+    stages = [
+        record.model_copy(update={**dict.fromkeys(names[count:]), "status": running, "done": ()})
+        for count in range(1, len(names))
+    ]
+    return [*stages, record]
+
+
+def begun(**changes: Any) -> EvaluationRecord:
+    """A record of which only the run is known."""
+    fields = {"evaluation_id": "e1", "model_key": "terms-1", "run": run_part()}
+    return EvaluationRecord(**{**fields, **changes})
+
+
+def test_projecting_a_record_again_changes_nothing(tracking: Tracking) -> None:
+    record = tracking.full_record()
+    first = tracking.projection().project(record)
+    before = tracking.shown()
+
+    again = tracking.projection()
+    assert [again.project(record), again.project(record)] == [first, first]
+
+    assert tracking.shown() == before
+    assert before["histories"]["strict.f1"] == [(0, 0.75)]
+    assert before["histories"]["doc_entity_count"] == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    assert before["datasets"] == [("test-study", "c" * 36)]
+    assert before["histories"]["doc_text_length"] == [(0, 100.0), (1, 101.0), (2, 102.0)]
+
+
+def test_a_record_that_grows_ends_as_one_that_is_shown_at_its_end(tracking: Tracking) -> None:
+    projection = tracking.projection()
+    for stage in grown(tracking.full_record("e1")):
+        projection.project(stage)
+    projection.project(tracking.full_record("e2"))
+
+    assert tracking.shown("e1") == tracking.shown("e2")
+    assert tracking.shown("e1")["status"] == "FINISHED"
+
+
+def test_a_run_that_somebody_deleted_is_made_again(tracking: Tracking) -> None:
+    record = tracking.full_record()
+    lost = tracking.projection().project(record)
+    before = tracking.shown()
+    tracking.client.delete_run(lost.run_id)
+
+    assert tracking.projection().project(record).run_id != lost.run_id
+    assert tracking.shown() == before
+
+
+def test_a_deleted_experiment_is_restored(tracking: Tracking) -> None:
+    made = experiment_id(tracking.client, tracking.store, "test-study")
+    tracking.client.delete_experiment(made)
+
+    tracking.projection().project(begun())
+
+    assert tracking.run().info.experiment_id == made
+
+
+def test_the_experiment_is_made_once(tracking: Tracking) -> None:
+    ids = {experiment_id(tracking.client, tracking.store, "test-study") for _ in range(2)}
+
+    assert len(ids) == 1
+
+
+def _race(tracking: Tracking, projections: list[MlflowProjection]) -> None:
+    """Project one fresh record with all of them at once."""
+    barrier = threading.Barrier(len(projections))
+    experiment_id(tracking.client, tracking.store, "test-study")
+
+    def project(projection: MlflowProjection) -> None:
+        barrier.wait(30)
+        projection.project(begun())
+
+    threads = [threading.Thread(target=project, args=(each,)) for each in projections]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+
+def test_two_projections_of_a_fresh_record_at_once_make_one_run(tracking: Tracking) -> None:
+    from mlflow.entities import ViewType
+
+    _race(tracking, [tracking.projection() for _ in range(3)])
+
+    experiment = tracking.run().info.experiment_id
+    assert len(tracking.client.search_runs([experiment], run_view_type=ViewType.ALL)) == 1
+
+
+def test_of_two_runs_that_two_machines_made_the_oldest_stays(tracking: Tracking) -> None:
+    """Machines do not share our lock: both look, find nothing, and create."""
+    experiment = experiment_id(tracking.client, tracking.store, "test-study")
+    tags = {"hc.evaluation_id": "e1", "hc.kind": "evaluation"}
+    start = int(BEGUN.timestamp() * 1000)
+    younger, older = (
+        tracking.client.create_run(experiment, start_time=start + later, tags=tags)
+        for later in (5, 0)
+    )
+
+    shown = tracking.projection().project(begun())
+
+    assert shown.run_id == older.info.run_id == tracking.run().info.run_id
+    assert tracking.client.get_run(younger.info.run_id).info.lifecycle_stage == "deleted"
+
+
+def test_a_run_that_dagster_mlflow_made_for_the_same_dagster_run_is_taken_over(
+    tracking: Tracking,
+) -> None:
+    experiment = experiment_id(tracking.client, tracking.store, "test-study")
+    of_others, made = (
+        tracking.client.create_run(experiment, tags={"dagster_run_id": name})
+        for name in ("run-9", "run-1")
+    )
+
+    shown = tracking.projection().project(begun())
+
+    assert shown.run_id == made.info.run_id == tracking.run().info.run_id
+    assert tracking.run().info.run_name == "terms-1"
+    assert "hc.evaluation_id" not in tracking.client.get_run(of_others.info.run_id).data.tags
+
+
+def test_a_deployment_may_add_tags_a_parent_and_an_experiment_of_its_own(
+    tracking: Tracking,
+) -> None:
+    options = RunOptions(experiment="team", parent_run_id="p1", tags={"team": "a"})
+
+    tracking.projection(options).project(begun())
+
+    run = tracking.run()
+    assert run.data.tags["team"] == "a"
+    assert run.data.tags["mlflow.parentRunId"] == "p1"
+    assert tracking.client.get_experiment(run.info.experiment_id).name == "team"
+
+
+def test_the_status_is_the_truth_at_every_moment(tracking: Tracking) -> None:
+    projection = tracking.projection()
+    failed = status_part(
+        Status.FAILED, 10, error_class="ModelError", error="no memory", failed_step="provenance"
+    )
+    seen = []
+    for status in (
+        status_part(Status.RUNNING),
+        failed,
+        status_part(Status.RUNNING, 20),
+        status_part(Status.FINISHED, 30),
+    ):
+        projection.project(begun(status=status))
+        seen.append(tracking.run().info.status)
+
+    assert seen == ["RUNNING", "FAILED", "RUNNING", "FINISHED"]
+    assert tracking.run().info.end_time == int(BEGUN.timestamp() * 1000) + 30_000
+
+
+def test_what_failed_is_told_until_it_is_mended(tracking: Tracking) -> None:
+    projection = tracking.projection()
+    failed = status_part(
+        Status.FAILED, 10, error_class="ModelError", error="no memory", failed_step="provenance"
+    )
+
+    projection.project(begun(status=failed))
+    told = {k: v for k, v in tracking.run().data.tags.items() if k.startswith("error.")}
+    note = tracking.run().data.tags["mlflow.note.content"]
+    projection.project(begun(status=status_part(Status.FINISHED, 30)))
+
+    assert told == {
+        "error.class": "ModelError",
+        "error.message": "no memory",
+        "error.step": "provenance",
+    }
+    assert "Ended by: no memory" in note
+    tags = tracking.run().data.tags
+    assert not [name for name in tags if name.startswith("error.")]
+    assert "Ended by" not in tags["mlflow.note.content"]
+
+
+def test_a_killed_evaluation_is_killed(tracking: Tracking) -> None:
+    tracking.projection().project(begun(status=status_part(Status.KILLED, 5)))
+
+    assert tracking.run().info.status == "KILLED"
+
+
+def test_labels_that_mlflow_refuses_are_shown_with_a_list_of_their_names(
+    tracking: Tracking,
+) -> None:
+    values = {"strict.f1.label.Age (>65), 5%": 0.5, "strict.f1.label.N//V": 0.25, "strict.f1": 1.0}
+
+    tracking.projection().project(begun(metrics=metrics_part(values=values)))
+
+    names = tracking.artifact("metric_names.json")
+    assert sorted(names.values()) == ["strict.f1.label.Age (>65), 5%", "strict.f1.label.N//V"]
+    metrics = tracking.run().data.metrics
+    assert {names.get(slug, slug): value for slug, value in metrics.items()} == values
+
+
+def test_there_is_no_list_of_names_when_all_names_are_plain(tracking: Tracking) -> None:
+    tracking.projection().project(tracking.full_record())
+
+    assert "metric_names.json" not in tracking.shown()["artifacts"]
+    assert tracking.artifact("healthcare_context.json") == CONTEXT.to_dict()
+
+
+def test_a_param_that_changes_later_becomes_a_tag(tracking: Tracking) -> None:
+    """MLflow refuses another value of a param that it has."""
+    projection = tracking.projection()
+    projection.project(begun(inputs=inputs_part(corpus_version=3)))
+    projection.project(begun(inputs=inputs_part(corpus_version=4)))
+
+    data = tracking.run().data
+    assert data.params["corpus.version"] == "3"
+    assert data.tags["param.corpus.version"] == data.tags["hc.corpus_version"] == "4"
+
+
+def test_a_changed_metric_is_the_newest_value(tracking: Tracking) -> None:
+    projection = tracking.projection()
+    for value in (0.5, 0.75):
+        projection.project(begun(metrics=metrics_part(values={"strict.f1": value})))
+
+    assert tracking.run().data.metrics["strict.f1"] == 0.75
+
+
+def test_a_changed_file_replaces_the_artifact(tracking: Tracking) -> None:
+    projection = tracking.projection()
+    for content in (b'{"A": 1}', b'{"A": 2}'):
+        file = tracking.files.put("entity_distribution.json", content)
+        projection.project(begun(extraction=extraction_part(file)))
+
+    assert tracking.artifact("entity_distribution.json") == {"A": 2}
+
+
+def test_per_note_values_are_bounded_and_the_table_is_whole(tracking: Tracking) -> None:
+    tracking.projection().project(tracking.full_record(notes=PER_NOTE_LIMIT + 5))
+
+    assert tracking.history("doc_entity_count") == list(range(PER_NOTE_LIMIT))
+    path = tracking.client.download_artifacts(tracking.run().info.run_id, "per_note.parquet")
+    assert pl.read_parquet(path).height == PER_NOTE_LIMIT + 5
+
+
+def test_more_metrics_than_one_request_takes_are_all_there(tracking: Tracking) -> None:
+    values = {f"strict.f1.label.L{number}": number / 1_000 for number in range(1_000)}
+
+    tracking.projection().project(begun(metrics=metrics_part(values=values)))
+
+    assert tracking.run().data.metrics == values
+
+
+def test_long_words_are_cut_visibly(tracking: Tracking) -> None:
+    context = CONTEXT.model_copy(update={"purpose": "p" * 7_000})
+    failed = status_part(Status.FAILED, error_class="ModelError", error="e" * 9_000)
+
+    tracking.projection().project(begun(run=run_part(context=context), status=failed))
+
+    data = tracking.run().data
+    assert data.params["healthcare.purpose"].endswith("p … (shortened)")
+    assert data.tags["error.message"].endswith("e … (shortened)")
+
+
+def test_a_record_without_a_run_cannot_be_shown(tracking: Tracking) -> None:
+    record = EvaluationRecord(evaluation_id="e1", model_key="terms-1")
+
+    with pytest.raises(ValueError, match="evaluation e1 has no run part"):
+        tracking.projection().project(record)
+
+
+@pytest.fixture
+def unreachable(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The deployment with a tracking server that does not answer."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", UNREACHABLE)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    return replace(settings, tracking_uri=UNREACHABLE)
+
+
+def test_an_unreachable_store_is_told_without_its_password(
+    unreachable: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(TrackingError) as raised:
+        Tracking(unreachable).projection().project(begun())
+
+    assert "Is the tracking store reachable?" in str(raised.value)
+    assert PASSWORD not in str(raised.value) + caplog.text
+    assert raised.value.__suppress_context__
+
+
+def test_an_evaluation_is_finished_though_mlflow_is_away_and_shown_when_it_is_back(
+    unreachable: Settings,
+    settings: Settings,
+    tmp_path: Path,
+    search_below: Callable[[Path, str], list[Path]],
+) -> None:
+    from hc_orchestration.evaluate import run_evaluation
+
+    said: list[str] = []
+    report = run_evaluation(unreachable, [TERMS], everything=False, say=said.append)
+
+    assert not report.failed
+    assert PASSWORD not in str(said)
+    (record,) = Workspace(settings).records.of_model(TERMS)
+    assert record.state is Status.FINISHED
+    assert record.mlflow is None
+    assert record.provenance
+    assert search_below(tmp_path, PASSWORD) == []
+
+    tracking = Tracking(settings)
+    tracking.projection().project(record)
+    run = tracking.run(record.evaluation_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["strict.f1"] == pytest.approx(10 / 13)
