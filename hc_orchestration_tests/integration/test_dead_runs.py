@@ -16,7 +16,7 @@ from hc_orchestration.sensors import closing_sensors
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import EvaluationRecord, Status
 from hc_orchestration.storage.workspace import Workspace
-from hc_orchestration_tests.conftest import CATALOGUE, RULER, TERMS
+from hc_orchestration_tests.conftest import CATALOGUE, RULER
 from hc_orchestration_tests.test_evaluation_chain import mlflow_runs
 
 pytestmark = pytest.mark.integration
@@ -78,6 +78,8 @@ def _record(settings: Settings) -> EvaluationRecord:
 def test_a_killed_process_is_found_and_closed_everywhere(
     settings: Settings, instance: dg.DagsterInstance, half_way: subprocess.Popen[bytes]
 ) -> None:
+    assert examine(settings, repair=True) == []  # it lives: nothing to mend
+    assert _record(settings).state is Status.RUNNING
     half_way.send_signal(signal.SIGKILL)
     half_way.wait()
     left = _record(settings)
@@ -115,18 +117,6 @@ def test_a_terminated_process_closes_itself_as_killed(
     assert run
     assert run.is_finished
     assert examine(settings, repair=False) == []
-
-
-def test_living_processes_and_finished_runs_are_left_alone(
-    settings: Settings, run_job: Run, half_way: subprocess.Popen[bytes]
-) -> None:
-    assert run_job("evaluate_model", TERMS).success
-    try:
-        assert examine(settings, repair=True) == []
-        assert _record(settings).state is Status.RUNNING
-    finally:
-        half_way.kill()
-        half_way.wait()
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.KILLED])

@@ -132,7 +132,6 @@ def test_reexecution_from_failure_is_the_same_evaluation_and_the_same_run(
     deployment: tuple[Settings, str],
 ) -> None:
     settings, study = deployment
-    terms = settings.catalogue.parent / "terms.tsv"
     execute(settings, "refresh_corpus")
     from hc_orchestration.scoring import evaluation
 
@@ -144,18 +143,16 @@ def test_reexecution_from_failure_is_the_same_evaluation_and_the_same_run(
     assert not failed.success
     assert run.info.status == "FAILED"
     assert run.data.tags["error.class"] == "ZeroDivisionError"
-    assert terms.is_file()
 
     with dg.DagsterInstance.get() as instance:
         again = dg.execute_job(
-            dg.reconstructable(_evaluate_model),
+            dg.build_reconstructable_job(__name__, "evaluate_model_of", (study,)),
             instance=instance,
             reexecution_options=dg.ReexecutionOptions.from_failure(failed.run_id, instance),
             run_config=QUIET,
             tags={"dagster/partition": TERMS},
         )
         assert again.success
-        again.get_failed_step_keys()
 
     (run,) = runs_of(settings, study)
     assert run.info.status == "FINISHED"
@@ -165,7 +162,9 @@ def test_reexecution_from_failure_is_the_same_evaluation_and_the_same_run(
     assert record.state is Status.FINISHED
 
 
-def _evaluate_model() -> dg.JobDefinition:
+def evaluate_model_of(study: str) -> dg.JobDefinition:
+    """The job for Dagster to load by name; it keeps one for each argument."""
+    assert study
     return build_definitions(Settings.from_environment()).resolve_job_def("evaluate_model")
 
 
@@ -219,11 +218,7 @@ def test_a_server_killed_and_brought_back_ends_as_if_nothing_had_been(
     moment: str, settings: Settings, logged_in: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings.from_environment()
-    undisturbed = own_study(settings)
-    execute(settings, "refresh_corpus")
-    assert execute(settings, "evaluate_model", TERMS).success
-    expected = final_state(settings, undisturbed)
-    shutil.rmtree(settings.storage)
+    expected = undisturbed(settings)
     disturbed = own_study(settings)
     execute(settings, "refresh_corpus")
     _kill_at(moment, logged_in, monkeypatch)
@@ -234,7 +229,8 @@ def test_a_server_killed_and_brought_back_ends_as_if_nothing_had_been(
     warned = {
         e.check_name: e.severity for e in result.get_asset_check_evaluations() if not e.passed
     }
-    assert warned == {"mlflow_up_to_date": dg.AssetCheckSeverity.WARN}
+    if moment != "status":  # the server dies in the last step, which may come after that check
+        assert warned == {"mlflow_up_to_date": dg.AssetCheckSeverity.WARN}
     workspace = Workspace(settings)
     (record,) = workspace.records.of_model(TERMS)
     assert record.state is Status.FINISHED
@@ -249,8 +245,21 @@ def test_a_server_killed_and_brought_back_ends_as_if_nothing_had_been(
     assert synchronize(workspace.records, projection, ask_mlflow=True).projected == ()
 
     state = final_state(settings, disturbed)
-    expected["datasets"] = state["datasets"]
     assert state == expected
+
+
+_UNDISTURBED: list[dict[str, Any]] = []
+
+
+def undisturbed(settings: Settings) -> dict[str, Any]:
+    """The final state of an evaluation during which nothing happened; looked at once."""
+    if not _UNDISTURBED:
+        study = own_study(settings)
+        execute(settings, "refresh_corpus")
+        assert execute(settings, "evaluate_model", TERMS).success
+        _UNDISTURBED.append(final_state(settings, study))
+        shutil.rmtree(settings.storage)
+    return _UNDISTURBED[0]
 
 
 def _kill_at(moment: str, server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> None:

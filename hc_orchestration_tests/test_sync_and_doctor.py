@@ -1,0 +1,162 @@
+"""`hc mlflow sync`, `hc doctor` and the sensor: what MLflow lacks is told once, and said."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from hc_orchestration import cli
+from hc_orchestration.errors import TrackingError
+from hc_orchestration.processes import ProcessIdentity
+from hc_orchestration.sensors import mlflow_sync_sensor
+from hc_orchestration.settings import Settings
+from hc_orchestration.storage.workspace import Workspace
+from hc_orchestration.tracking.client import MlflowStore, open_client
+from hc_orchestration.tracking.projection import MlflowProjection
+from hc_orchestration_tests.conftest import TERMS
+from hc_orchestration_tests.test_evaluation_chain import mlflow_runs
+
+Run = Callable[..., dg.ExecuteInProcessResult]
+
+
+def hc(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, Any]:
+    """Exit code and JSON of a call of `hc`."""
+    monkeypatch.setattr(sys, "argv", ["hc", *arguments, "--json"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0), json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def untold(settings: Settings, run_job: Run) -> Settings:
+    """A deployment with an evaluation that went by while MLflow was away."""
+    away = pytest.MonkeyPatch()
+
+    def refuse(*_: object) -> None:
+        message = "MLflow failed: it is away"
+        raise TrackingError(message)
+
+    away.setattr(MlflowProjection, "project", refuse)
+    assert run_job("refresh_corpus").success
+    assert run_job("evaluate_model", TERMS).success
+    away.undo()
+    return settings
+
+
+def test_sync_tells_mlflow_once(
+    untold: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mlflow_runs(untold) == []
+    (record,) = Workspace(untold).records.of_model(TERMS)
+
+    code, told = hc(monkeypatch, capsys, "mlflow", "sync")
+    assert (code, told) == (
+        0,
+        {"projected": [record.evaluation_id], "current": 0, "failed": []},
+    )
+    code, again = hc(monkeypatch, capsys, "mlflow", "sync")
+    assert (code, again) == (0, {"projected": [], "current": 1, "failed": []})
+    assert [run.info.status for run in mlflow_runs(untold)] == ["FINISHED"]
+
+
+def test_sync_while_mlflow_is_away_fails_and_says_of_what(
+    untold: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        message = "MLflow failed: it is away"
+        raise TrackingError(message)
+
+    monkeypatch.setattr(MlflowProjection, "project", refuse)
+    (record,) = Workspace(untold).records.of_model(TERMS)
+
+    code, report = hc(monkeypatch, capsys, "mlflow", "sync")
+
+    assert code == 1
+    assert report["failed"] == [
+        {"evaluation_id": record.evaluation_id, "reason": "MLflow failed: it is away"}
+    ]
+
+
+def test_doctor_names_what_mlflow_lacks_and_the_command_that_mends_it(
+    untold: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (record,) = Workspace(untold).records.of_model(TERMS)
+
+    code, findings = hc(monkeypatch, capsys, "doctor")
+    assert code == 1
+    assert [(f["subject"], f["remedy"]) for f in findings] == [
+        (f"evaluation {record.evaluation_id} of {TERMS}", "hc mlflow sync")
+    ]
+    hc(monkeypatch, capsys, "mlflow", "sync")
+    assert hc(monkeypatch, capsys, "doctor") == (0, [])
+
+
+def test_doctor_repairs_tracked_runs_of_dead_processes_only(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url)
+    client = open_client(store)
+    experiment = client.create_experiment("mine")
+    living = ProcessIdentity.current()
+    reused = ProcessIdentity(living.host, living.pid, living.started - 1000)
+    elsewhere = ProcessIdentity("another-machine", living.pid, 1.0)
+    runs = {
+        name: client.create_run(
+            experiment, tags={"hc.kind": "tracked", **process.as_tags()}
+        ).info.run_id
+        for name, process in (("living", living), ("dead", reused), ("elsewhere", elsewhere))
+    }
+
+    code, findings = hc(monkeypatch, capsys, "doctor", "--repair")
+
+    assert code == 0
+    assert [(f["subject"], f["mended"]) for f in findings] == [(f"MLflow run {runs['dead']}", True)]
+    assert {name: client.get_run(run).info.status for name, run in runs.items()} == {
+        "living": "RUNNING",
+        "dead": "KILLED",
+        "elsewhere": "RUNNING",
+    }
+
+
+def test_doctor_says_when_mlflow_cannot_be_asked(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert settings.home.is_dir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    code, findings = hc(monkeypatch, capsys, "doctor")
+
+    assert code == 1
+    assert [f["subject"] for f in findings] == ["MLflow"]
+
+
+def test_the_sensor_catches_up_and_then_has_nothing_to_do(untold: Settings) -> None:
+    sensor = mlflow_sync_sensor(untold)
+
+    with dg.build_sensor_context() as context:
+        first = sensor(context)
+        second = sensor(context)
+
+    assert isinstance(first, dg.SkipReason)
+    assert isinstance(second, dg.SkipReason)
+    assert first.skip_message == "told MLflow of 1 evaluations"
+    assert second.skip_message == "MLflow shows every record"
+    assert [run.info.status for run in mlflow_runs(untold)] == ["FINISHED"]
+
+
+def test_a_process_is_known_by_its_start_not_only_by_its_number() -> None:
+    living = ProcessIdentity.current()
+
+    assert not living.gone
+    assert ProcessIdentity(living.host, living.pid, living.started - 60).gone
+    assert ProcessIdentity(living.host, 2**22 + 1, 0).gone
+    assert not ProcessIdentity("another-machine", 2**22 + 1, 0).gone
+    assert ProcessIdentity.from_tags({}) is None
+    assert ProcessIdentity.from_tags({"hc.host": "h", "hc.pid": "7"}) == ProcessIdentity("h", 7, 0)
