@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from hc_orchestration.errors import EvaluationError, HcError, TrackingError
+from hc_orchestration.errors import EvaluationError, TrackingError
 from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.resources.workspace import MlflowResource, WorkspaceResource
 
@@ -220,9 +220,9 @@ def evaluation_step(
     """Run one step of an evaluation; whatever ends it early is recorded before it goes on.
 
     Raises:
-        HcError: As the step raised it; its words are safe to show.
-        dg.Failure: In place of any other exception, whose words might quote a note: it names the
-            exception's class only.
+        HcError: As the step raised it, if its words hold no identifier.
+        dg.Failure: In place of any other exception, with its words redacted or, where they might
+            quote a note, withheld.
     """
     from hc_orchestration.healthcare.guard import redacted_error
     from hc_orchestration.storage.records import Status
@@ -233,12 +233,11 @@ def evaluation_step(
         yield step
     except dg.RetryRequested:  # not over: the next attempt goes on with the same record
         raise
-    except HcError as error:
-        step.fail(Status.FAILED, type(error).__name__, redacted_error(error))
-        raise
-    except Exception as error:  # noqa: BLE001 - a step may raise anything; it is told truly
+    except Exception as error:
         message = redacted_error(error)
         step.fail(Status.FAILED, type(error).__name__, message)
+        if message == str(error):
+            raise
         raise dg.Failure(message) from None
     except BaseException as error:
         step.fail(Status.KILLED, type(error).__name__, "stopped before the step had finished")

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from hc_orchestration.errors import HcError
 from hc_orchestration.healthcare.guard import redacted_error
 
 
@@ -14,12 +13,15 @@ def words_withheld() -> Iterator[None]:
     """Let our own errors pass and replace any other by its class and place.
 
     Raises:
-        HcError: As it was raised; its words are safe to show.
+        HcError: As it was raised, if its words hold no identifier.
         dg.Failure: In place of any other exception.
     """
     try:
         yield
-    except (HcError, dg.RetryRequested):
+    except dg.RetryRequested:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, its words stay here
-        raise dg.Failure(redacted_error(error)) from None
+    except Exception as error:
+        message = redacted_error(error)
+        if message == str(error):
+            raise
+        raise dg.Failure(message) from None
