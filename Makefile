@@ -33,6 +33,7 @@ corpus: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/definitions_import.py
+	$(BIN)/python benchmarks/tracking_cost.py
 
 setup: $(READY)
 
