@@ -24,7 +24,7 @@ DATE = "exact date"
 SMALL_CELL = "small cell"
 
 _FRAMES = 3
-_OF_THE_MODEL = frozenset({"model_id", "version"})
+_NOT_SCREENED = frozenset({"model_id", "version", "recorded"})
 
 # Parts. A space is never a line break: the number in the next line is another number. Office
 # programs write hyphens of their own, so a hyphen is any of them.
@@ -185,7 +185,8 @@ def screen_context(context: StudyContext, smallest_cell: int = 11) -> None:
     """Refuse a context whose free text breaks a rule, or whose cohort is too small.
 
     Args:
-        context: Of a study or a run; all its texts are screened but the model's name and version.
+        context: Of a study or a run; all of it is screened but the model's name and version, and
+            the time at which the context was recorded, which is a date of no patient.
         smallest_cell: The least number of patients that may be told; 11 is the limit of the US
             Centers for Medicare & Medicaid Services.
 
@@ -196,7 +197,7 @@ def screen_context(context: StudyContext, smallest_cell: int = 11) -> None:
     findings = [
         Finding(field, rule)
         for key, value in given.items()
-        if key not in _OF_THE_MODEL
+        if key not in _NOT_SCREENED
         for field, rule in _broken(key, key, value)
     ]
     patients = context.patient_context

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         is_mlflow_available,
     )
     from hc_orchestration.tracking.decorators import TrackedPipeline, track_model, track_pipeline
-    from hc_orchestration.tracking.tracker import MLFlowTracker, TrackedRun
+    from hc_orchestration.tracking.run import TrackedRun
+    from hc_orchestration.tracking.tracker import MLFlowTracker
 
 __all__ = [
     "HealthcareRunContext",
@@ -44,6 +45,7 @@ _COMPONENTS = "hc_orchestration.tracking.components"
 _CONFIG = "hc_orchestration.tracking.config"
 _CONTEXTS = "hc_orchestration.healthcare.contexts"
 _DECORATORS = "hc_orchestration.tracking.decorators"
+_RUN = "hc_orchestration.tracking.run"
 _TRACKER = "hc_orchestration.tracking.tracker"
 _MODULES = {
     "HealthcareRunContext": _CONTEXTS,
@@ -56,7 +58,7 @@ _MODULES = {
     "OnUnavailable": _CONFIG,
     "PatientContext": _CONTEXTS,
     "TrackedPipeline": _DECORATORS,
-    "TrackedRun": _TRACKER,
+    "TrackedRun": _RUN,
     "is_mlflow_available": _CONFIG,
     "track_model": _DECORATORS,
     "track_pipeline": _DECORATORS,

@@ -43,6 +43,8 @@ def open_client(store: MlflowStore) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # When a SQL store fails, MLflow logs the statement with its parameter values.
+    logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
     from mlflow import MlflowClient
 
     with creation_lock(store):

@@ -16,14 +16,9 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
-from hc_orchestration.tracking.tracker import (
-    MLFlowTracker,
-    TrackedRun,
-    enter,
-    leave,
-    open_runs,
-    runs_here,
-)
+from hc_orchestration.tracking.open_runs import enter, leave, open_runs, runs_here
+from hc_orchestration.tracking.run import TrackedRun
+from hc_orchestration.tracking.tracker import MLFlowTracker
 
 D = TypeVar("D")
 Extractor = Callable[[Any], float | None]

@@ -31,17 +31,13 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from hc_orchestration.errors import ConfigurationError
 from hc_orchestration.healthcare.contexts import HealthcareRunContext
+from hc_orchestration.healthcare.guard import screen_context
 from hc_orchestration.tracking.components import DOCUMENT_COUNTS, Extraction, entity_labels
 from hc_orchestration.tracking.config import PIPELINES_EXPERIMENT, MLFlowConfig
-from hc_orchestration.tracking.tracker import (
-    INFERENCE,
-    MLFlowTracker,
-    Scope,
-    SectionLock,
-    TrackedRun,
-    refuse_identifiers,
-    shared_tracker,
-)
+from hc_orchestration.tracking.open_runs import Scope
+from hc_orchestration.tracking.run import TrackedRun
+from hc_orchestration.tracking.sections import SectionLock
+from hc_orchestration.tracking.tracker import INFERENCE, MLFlowTracker, shared_tracker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -424,7 +420,7 @@ class TrackedPipeline:
             IdentifierError: The context looks as if it named a person.
         """
         if context is not None:
-            refuse_identifiers(context)
+            screen_context(context)
         if aggregate_every is not None and aggregate_every < 1:
             message = "aggregate_every: give a positive number of documents, or leave it out"
             raise ConfigurationError(message)

@@ -24,6 +24,7 @@ from hc_orchestration.tracking.client import (
     guarded,
     open_client,
 )
+from hc_orchestration.tracking.context_params import context_params
 from hc_orchestration.tracking.names import LONGEST_PARAM, LONGEST_TAG, metric_name, shortened
 
 if TYPE_CHECKING:
@@ -311,23 +312,7 @@ def _new_metrics(run: "Run", record: EvaluationRecord) -> "Iterator[Metric]":
 def _params(record: EvaluationRecord) -> dict[str, str]:
     params: dict[str, object] = {}
     if record.run:
-        context = record.run.context
-        params |= {
-            "healthcare.model_id": context.model_id,
-            "healthcare.model_version": context.version,
-            "healthcare.organization": context.organization,
-            "healthcare.purpose": context.purpose,
-            "healthcare.data_sources": _listed(context.data_sources),
-            "healthcare.regulatory_tags": _listed(context.regulatory_tags),
-        }
-        if (patients := context.patient_context) is not None:
-            params |= {
-                "healthcare.patient_cohort": patients.cohort,
-                "healthcare.patient_age_range": patients.age_range,
-                "healthcare.patient_sample_size": patients.sample_size,
-                "healthcare.inclusion_criteria": _listed(patients.inclusion_criteria),
-                "healthcare.exclusion_criteria": _listed(patients.exclusion_criteria),
-            }
+        params |= context_params(record.run.context)
     if record.inputs:
         params |= {
             "model.fingerprint": record.inputs.model_fingerprint,
@@ -349,10 +334,6 @@ def _params(record: EvaluationRecord) -> dict[str, str]:
         for name, value in params.items()
         if value is not None and value != ""
     }
-
-
-def _listed(values: list[str]) -> str:
-    return "; ".join(values)
 
 
 def _metrics(record: EvaluationRecord) -> Mapping[str, float]:

@@ -18,7 +18,8 @@ from hc_orchestration.tracking.components import (
     MLFlowEndRunComponent,
     MLFlowStartRunComponent,
 )
-from hc_orchestration.tracking.tracker import MLFlowTracker, runs_here
+from hc_orchestration.tracking.open_runs import runs_here
+from hc_orchestration.tracking.tracker import MLFlowTracker
 from hc_orchestration_tests.tracking.test_tracker import Store, set_up_store
 
 

@@ -21,7 +21,7 @@ from hc_orchestration.healthcare.contexts import HealthcareRunContext
 from hc_orchestration.healthcare.guard import IdentifierError
 from hc_orchestration.tracking.config import MLFlowConfig
 from hc_orchestration.tracking.decorators import TrackedPipeline, track_model, track_pipeline
-from hc_orchestration.tracking.tracker import runs_here
+from hc_orchestration.tracking.open_runs import runs_here
 from hc_orchestration_tests.tracking.test_tracker import NOWHERE, Store, set_up_store
 
 
@@ -548,16 +548,16 @@ def test_no_store_stops_no_function(monkeypatch: pytest.MonkeyPatch, store: Stor
 def test_a_decorated_function_of_many_threads_opens_the_store_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hc_orchestration.tracking import tracker as tracker_module
+    from hc_orchestration.tracking import writer as writer_module
 
     opened: list[int] = []
-    real = tracker_module.open_client
+    real = writer_module.open_client
 
     def counting(mlflow: Any) -> Any:
         opened.append(threading.get_ident())
         return real(mlflow)
 
-    monkeypatch.setattr(tracker_module, "open_client", counting)
+    monkeypatch.setattr(writer_module, "open_client", counting)
     tracked = track_model(experiment="once")(len)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(tracked, ["a"] * 8))

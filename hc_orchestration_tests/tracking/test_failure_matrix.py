@@ -25,7 +25,8 @@ from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.tracking.config import MLFlowConfig
 from hc_orchestration.tracking.dead import close_tracked_runs, dead_tracked_runs
 from hc_orchestration.tracking.decorators import TrackedPipeline, track_model, track_pipeline
-from hc_orchestration.tracking.tracker import MLFlowTracker, open_runs, runs_here
+from hc_orchestration.tracking.open_runs import open_runs, runs_here
+from hc_orchestration.tracking.tracker import MLFlowTracker
 from hc_orchestration_tests.tracking.test_tracker import NOWHERE, Store, set_up_store
 
 if TYPE_CHECKING:

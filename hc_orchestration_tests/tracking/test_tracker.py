@@ -25,11 +25,13 @@ from hc_orchestration.healthcare.contexts import HealthcareRunContext, PatientCo
 from hc_orchestration.healthcare.guard import IdentifierError
 from hc_orchestration.healthcare.provenance import check_provenance
 from hc_orchestration.processes import ProcessIdentity
-from hc_orchestration.tracking import tracker as tracker_module
+from hc_orchestration.tracking import run as run_module
+from hc_orchestration.tracking import writer as writer_module
 from hc_orchestration.tracking.client import MlflowStore, open_client
 from hc_orchestration.tracking.config import LimitPolicy, MLFlowConfig, is_mlflow_available
 from hc_orchestration.tracking.names import metric_name
-from hc_orchestration.tracking.tracker import MLFlowTracker, TrackedRun, shared_tracker
+from hc_orchestration.tracking.run import TrackedRun
+from hc_orchestration.tracking.tracker import MLFlowTracker, shared_tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -100,7 +102,7 @@ def set_up_store(tmp_path: Path, empty: Path, patch: pytest.MonkeyPatch) -> Stor
     """A store that is the default one, in a process that has not warned of anything."""
     patch.setenv("HC_HOME", str(tmp_path))
     patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    patch.setattr(tracker_module, "_said", set())
+    patch.setattr(run_module, "_said", set())
     made = Store(tmp_path, empty)
     patch.setenv("MLFLOW_TRACKING_URI", made.uri)
     return made
@@ -381,7 +383,7 @@ def test_metrics_go_out_in_batches_of_500_and_params_of_100(
 def test_what_waits_for_seconds_goes_out_with_the_next_call(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracker_module, "_SEND_EVERY_S", 0.0)
+    monkeypatch.setattr(writer_module, "_SEND_EVERY_S", 0.0)
     with store.tracker().start_run() as run:
         run.log_metric("m", 1)
         assert store.run().data.metrics == {"m": 1.0}
@@ -649,7 +651,7 @@ def test_without_mlflow_runs_are_untracked_with_one_warning(
 def test_a_folder_that_cannot_be_written_is_a_store_that_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tracker_module, "_said", set())
+    monkeypatch.setattr(run_module, "_said", set())
     (tmp_path / "file").write_text("no folder")
     tracker = MLFlowTracker(MLFlowConfig(tracking_uri=f"sqlite:///{tmp_path / 'file' / 'm.db'}"))
     with tracker.start_run() as run:
@@ -739,5 +741,5 @@ def test_what_the_end_of_a_run_lacks_is_one_warning(
             run.close()
 
     assert "run r: MLflow lacks 1 metric points, param p, tag t. MLflow failed" in caplog.text
-    assert [r.name for r in caplog.records].count(tracker_module.__name__) == 1
+    assert [r.name for r in caplog.records].count(run_module.__name__) == 1
     assert store.run().info.status == "FINISHED"
