@@ -13,7 +13,12 @@ from hc_orchestration.jobs import JOBS
 from hc_orchestration.partitions import model_partitions
 from hc_orchestration.resources.workspace import MlflowResource, WorkspaceResource
 from hc_orchestration.schedules import nightly_schedule
-from hc_orchestration.sensors import closing_sensors, evaluation_sensor, mlflow_sync_sensor
+from hc_orchestration.sensors import (
+    closing_sensors,
+    comparison_sensor,
+    evaluation_sensor,
+    mlflow_sync_sensor,
+)
 from hc_orchestration.settings import Settings
 from hc_orchestration.study import load_study
 
@@ -42,6 +47,7 @@ def build_definitions(
         schedules=[nightly_schedule(study.schedule)],
         sensors=[
             evaluation_sensor(settings),
+            comparison_sensor(settings),
             *closing_sensors(settings),
             mlflow_sync_sensor(settings),
         ],

@@ -42,8 +42,7 @@ def prepare_home(settings: Settings) -> None:
         ConfigurationError: The folder cannot be written.
     """
     try:
-        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        settings.locks.mkdir(exist_ok=True)
+        private_folder(settings.locks)
         with FileLock(settings.locks / "home.lock"):
             _write_once(settings.dagster_home / "dagster.yaml", _DAGSTER_YAML)
     except OSError as error:
@@ -99,6 +98,17 @@ def _make_salt(path: Path, locks: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder, and those above it that are not there, readable for their owner only.
+
+    `mkdir(parents=True)` would give its mode to the last one only.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True, mode=0o700)
+    return path
 
 
 def _write_once(path: Path, content: str) -> None:

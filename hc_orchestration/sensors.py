@@ -8,7 +8,13 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from hc_orchestration.jobs import evaluate_model, refresh_corpus
+from hc_orchestration.jobs import (
+    EVALUATE_MODEL,
+    REFRESH_CORPUS,
+    compare_models,
+    evaluate_model,
+    refresh_corpus,
+)
 from hc_orchestration.models.catalogue import load_catalogue
 from hc_orchestration.models.store import absence
 from hc_orchestration.schedules import NIGHTLY_TAG
@@ -34,18 +40,51 @@ def evaluation_sensor(settings: Settings) -> dg.SensorDefinition:
         if tick is None:
             yield dg.SkipReason("not a nightly refresh")
             return
-        absent = []
-        for entry in load_catalogue(settings.catalogue).models:
-            if absence(entry, settings.model_store) is not None:
-                absent.append(entry.key)
-                continue
+        present = _present(settings)
+        for key in present:
             yield dg.RunRequest(
-                run_key=f"{tick}/{entry.key}", partition_key=entry.key, tags={NIGHTLY_TAG: tick}
+                run_key=f"{tick}/{key}", partition_key=key, tags={NIGHTLY_TAG: tick}
             )
+        absent = [key for key in load_catalogue(settings.catalogue).keys if key not in present]
         if absent:
             context.log.info("not installed, so not evaluated: %s", ", ".join(absent))
 
     return evaluate_after_corpus
+
+
+def comparison_sensor(settings: Settings) -> dg.SensorDefinition:
+    """Request the comparison once all evaluations of the newest night are over, failed or not."""
+
+    @dg.sensor(
+        name="compare_after_evaluations",
+        job=compare_models,
+        minimum_interval_seconds=30,
+        description="After the evaluations of a night, compare the models.",
+    )
+    def compare_after_evaluations(
+        context: dg.SensorEvaluationContext,
+    ) -> dg.RunRequest | dg.SkipReason:
+        refreshed = context.instance.get_runs(dg.RunsFilter(job_name=REFRESH_CORPUS), limit=50)
+        ticks = [run.tags[NIGHTLY_TAG] for run in refreshed if NIGHTLY_TAG in run.tags]
+        if not ticks:
+            return dg.SkipReason("there was no nightly refresh yet")
+        tick = ticks[0]
+        of_the_night = dg.RunsFilter(job_name=EVALUATE_MODEL, tags={NIGHTLY_TAG: tick})
+        runs = context.instance.get_runs(of_the_night)
+        awaited = len(_present(settings))
+        if len({run.tags.get("dagster/partition") for run in runs}) < awaited:
+            return dg.SkipReason(f"{len(runs)} of {awaited} evaluations of {tick} have begun")
+        if not all(run.is_finished for run in runs):
+            return dg.SkipReason(f"evaluations of {tick} are still running")
+        return dg.RunRequest(run_key=f"{tick}/comparison", tags={NIGHTLY_TAG: tick})
+
+    return compare_after_evaluations
+
+
+def _present(settings: Settings) -> list[str]:
+    """The keys of the models whose files are here."""
+    catalogue = load_catalogue(settings.catalogue)
+    return [e.key for e in catalogue.models if absence(e, settings.model_store) is None]
 
 
 def closing_sensors(settings: Settings) -> list[dg.SensorDefinition]:

@@ -1,5 +1,6 @@
 """Strict YAML: a file becomes a pydantic model, or one error naming file, key and remedy."""
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+_DUPLICATE = re.compile(r'found duplicate key "([^"]*)"')
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -30,7 +33,7 @@ def load_yaml_model(path: Path, model: type[Model]) -> Model:
     """
     document = _document(_text(path), path)
     try:
-        return model.model_validate_json(_as_json(document, path))
+        return model.model_validate_json(_as_json(document, path), strict=True)
     except ValidationError as error:
         lines = [f"  {_explain(item, model)}" for item in error.errors(include_url=False)]
         message = "\n".join([f"{path}: {len(lines)} problem(s)", *lines])
@@ -56,7 +59,9 @@ def _document(text: str, path: Path) -> Any:  # noqa: ANN401 - whatever YAML hol
         return YAML(typ="safe", pure=True).load(text)
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        message = f"{path}, line {line}: a key stands twice in one mapping. Keep one of them."
+        named = _DUPLICATE.search(error.problem or "")
+        key = f"the key '{named[1]}'" if named else "a key"
+        message = f"{path}, line {line}: {key} stands twice in one mapping. Keep one of them."
         raise ConfigurationError(message) from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -8,7 +8,7 @@ import pytest
 
 from hc_orchestration.definitions import build_definitions
 from hc_orchestration.schedules import NIGHTLY_TAG, nightly_schedule
-from hc_orchestration.sensors import evaluation_sensor
+from hc_orchestration.sensors import comparison_sensor, evaluation_sensor
 from hc_orchestration.settings import Settings
 from hc_orchestration.study import Schedule
 from hc_orchestration_tests.conftest import ABSENT, RULER, TERMS
@@ -108,3 +108,34 @@ def test_the_sensor_watches_the_refresh_and_asks_for_evaluations(settings: Setti
     assert [job.name for job in sensor.jobs] == ["evaluate_model"]
     assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
     assert repository.get_schedule_def("nightly").job_name == "refresh_corpus"
+
+
+def test_the_comparison_is_asked_for_once_all_evaluations_of_the_night_are_over(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    """Also when one of them failed; runs that somebody began by hand do not count."""
+    definitions = build_definitions(settings)
+    sensor = comparison_sensor(settings)
+
+    def run(job: str, key: str | None = None, tags: dict[str, str] | None = None) -> None:
+        definitions.resolve_job_def(job).execute_in_process(
+            instance=instance, partition_key=key, tags=tags, raise_on_error=False
+        )
+
+    def tick() -> str:
+        with dg.build_sensor_context(instance=instance) as context:
+            answer = sensor(context)
+        if isinstance(answer, dg.RunRequest):
+            return f"{answer.run_key} {answer.tags[NIGHTLY_TAG]}"
+        assert isinstance(answer, dg.SkipReason)
+        return answer.skip_message or ""
+
+    night = {NIGHTLY_TAG: "2026-01-02"}
+    assert tick() == "there was no nightly refresh yet"
+    run("refresh_corpus", tags=night)
+    run("evaluate_model", TERMS, night)
+    run("evaluate_model", RULER)
+    assert tick() == "1 of 2 evaluations of 2026-01-02 have begun"
+    (settings.catalogue.parent / "ruler" / "config.cfg").unlink()
+    run("evaluate_model", RULER, night)
+    assert tick() == "2026-01-02/comparison 2026-01-02"

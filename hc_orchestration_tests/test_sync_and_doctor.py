@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -160,3 +161,42 @@ def test_a_process_is_known_by_its_start_not_only_by_its_number() -> None:
     assert not ProcessIdentity("another-machine", 2**22 + 1, 0).gone
     assert ProcessIdentity.from_tags({}) is None
     assert ProcessIdentity.from_tags({"hc.host": "h", "hc.pid": "7"}) == ProcessIdentity("h", 7, 0)
+
+
+def test_a_refill_that_stopped_half_way_is_finished_by_the_next_one(
+    untold: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The record says that MLflow has all; the run that is there says that it has not."""
+    hc(monkeypatch, capsys, "mlflow", "sync")
+    (run,) = mlflow_runs(untold)
+    client = open_client(MlflowStore(untold.tracking_uri, untold.home, untold.mlflow_url))
+    client.delete_tag(run.info.run_id, "hc.rows")
+    client.update_run(run.info.run_id, status="RUNNING")
+
+    code, report = hc(monkeypatch, capsys, "mlflow", "sync")
+
+    assert code == 0
+    assert len(report["projected"]) == 1
+    assert [run.info.status for run in mlflow_runs(untold)] == ["FINISHED"]
+
+
+def test_one_record_that_cannot_be_shown_does_not_keep_the_others(
+    untold: Settings,
+    run_job: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    workspace = Workspace(untold)
+    (record,) = workspace.records.of_model(TERMS)
+    assert record.extraction
+    shown = next(f for f in record.extraction.files if f.name == "entity_distribution.json")
+    Path(workspace.files.location(shown)).unlink()
+    (untold.catalogue.parent / "terms.tsv").write_text("DISEASE\tgout\n", encoding="utf-8")
+    assert run_job("evaluate_model", TERMS).success
+
+    code, report = hc(monkeypatch, capsys, "mlflow", "sync")
+
+    assert code == 1
+    assert [failed["evaluation_id"] for failed in report["failed"]] == [record.evaluation_id]
+    assert "no longer in the file store" in report["failed"][0]["reason"]
+    assert report["current"] == 1

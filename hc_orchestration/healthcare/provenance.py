@@ -166,7 +166,7 @@ def _broken_rules(resource: Mapping[str, Any]) -> list[str]:
     problems += [
         f"entity[{index}].role: not a provenance-entity-role code"
         for index, entity in enumerate(_objects(resource.get("entity")))
-        if entity.get("role") not in _ENTITY_ROLES
+        if str(entity.get("role")) not in _ENTITY_ROLES
     ]
     problems += [
         "occurredPeriod: start is after end (per-1)"

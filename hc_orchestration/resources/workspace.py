@@ -69,6 +69,11 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=[], description="Environment variables whose values become tags of each run."
     )
     extra_tags: dict[str, str] = Field(default={}, description="Tags of each run.")
+    per_note_steps: int = Field(
+        default=200,
+        ge=0,
+        description="For how many notes counts are logged by step; an artifact has all of them.",
+    )
 
     @classmethod
     def of(cls, settings: Settings) -> "MlflowResource":
@@ -91,6 +96,7 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             experiment=self.experiment_name,
             parent_run_id=self.parent_run_id,
             tags={**tags, **self.extra_tags},
+            per_note_steps=self.per_note_steps,
         )
         return mlflow_projection(self.mlflow_tracking_uri, workspace, options)
 

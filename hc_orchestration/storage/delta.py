@@ -17,6 +17,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from filelock import FileLock
 
 from hc_orchestration.errors import StorageError
+from hc_orchestration.home import private_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,11 +117,10 @@ class DeltaStore:
                 return spec.empty().lazy()
             message = f"table {spec.path} does not exist, so it has no version {version}."
             raise StorageError(message) from None
-        except Exception as error:
-            message = (
-                f"table {spec.path}: version {version} cannot be read ({type(error).__name__})."
-            )
-            raise StorageError(message) from error
+        except Exception as error:  # noqa: BLE001 - deltalake raises many things
+            which = "its newest version" if version is None else f"version {version}"
+            message = f"table {spec.path}: {which} cannot be read ({type(error).__name__})."
+            raise StorageError(message) from None
         return pl.scan_delta(table).select(list(spec.schema))
 
     def version(self, spec: TableSpec) -> int | None:
@@ -154,7 +154,7 @@ class DeltaStore:
         try:
             return DeltaTable(uri)
         except TableNotFoundError:
-            self._locks.mkdir(parents=True, exist_ok=True)
+            private_folder(self._locks)
             with FileLock(self._locks / "tables.lock"):
                 return DeltaTable.create(uri, schema=_arrow_schema(spec), mode="ignore")
 

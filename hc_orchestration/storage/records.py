@@ -268,18 +268,18 @@ class Records:
         return record
 
     def of_model(self, model_key: str) -> list[EvaluationRecord]:
-        """The records of a model's evaluations, those that were touched last first."""
+        """The records of a model's evaluations, those begun last first."""
         return self._records(pl.col("model_key") == model_key)
 
     def all(self) -> list[EvaluationRecord]:
-        """Every record, those that were touched last first."""
+        """Every record, those begun last first."""
         return self._records(pl.lit(value=True))
 
     def _records(self, which: pl.Expr) -> list[EvaluationRecord]:
         rows = self._store.scan(EVALUATIONS).filter(which).collect()
         rows = rows.with_row_index().sort("written_at", "index", maintain_order=True)
         groups = rows.partition_by("evaluation_id", maintain_order=True)
-        groups.sort(key=_last_touched, reverse=True)
+        groups.sort(key=_last_begun, reverse=True)
         return [
             EvaluationRecord.from_rows(
                 group["evaluation_id"][0],
@@ -290,8 +290,8 @@ class Records:
         ]
 
 
-def _last_touched(rows: pl.DataFrame) -> datetime:
-    """When something happened last; telling MLflow of it later is no such thing."""
-    own = rows.filter(pl.col("part") != MlflowPart.part_name())
-    last: datetime = (own if own.height else rows)["written_at"][-1]
+def _last_begun(rows: pl.DataFrame) -> datetime:
+    """When the last attempt began; closing or showing an old evaluation makes it no newer."""
+    begun = rows.filter(pl.col("part") == RunPart.part_name())
+    last: datetime = (begun if begun.height else rows)["written_at"][-1]
     return last

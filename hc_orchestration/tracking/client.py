@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock
 
-from hc_orchestration.errors import TrackingError
+from hc_orchestration.errors import HcError, TrackingError
+from hc_orchestration.home import private_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 T = TypeVar("T")
+_DESCRIPTION = (
+    "Evaluations of clinical NER models, one run each (tag `hc.kind` = `evaluation`), kept up to "
+    "date from the records of hc_orchestration. Compare `strict.f1` with its support; the artifact "
+    "`fhir_provenance.json` says what was evaluated on what."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +51,19 @@ def open_client(store: MlflowStore) -> "MlflowClient":
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # When a SQL store fails, MLflow logs the statement with its parameter values.
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
-    from mlflow import MlflowClient
+
+    def connect() -> "MlflowClient":
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=store.tracking_uri)
 
     with creation_lock(store):
-        return guarded(lambda: MlflowClient(tracking_uri=store.tracking_uri))
+        return guarded(connect)
 
 
 def creation_lock(store: MlflowStore) -> FileLock:
     """Held while something is looked for and made, so that two processes do not both make it."""
-    locks = store.home / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    return FileLock(locks / "mlflow.lock")
+    return FileLock(private_folder(store.home / "locks") / "mlflow.lock")
 
 
 def experiment_id(client: "MlflowClient", store: MlflowStore, name: str) -> str:
@@ -69,7 +77,10 @@ def experiment_id(client: "MlflowClient", store: MlflowStore, name: str) -> str:
     with creation_lock(store):
         found = guarded(lambda: client.get_experiment_by_name(name))
         if found is None:
-            tags = {"mlflow.experimentKind": "custom_model_development"}
+            tags = {
+                "mlflow.experimentKind": "custom_model_development",
+                "mlflow.note.content": _DESCRIPTION,
+            }
             return guarded(
                 lambda: client.create_experiment(name, artifact_location=artifacts, tags=tags)
             )
@@ -85,13 +96,11 @@ def guarded(call: Callable[[], T]) -> T:
         TrackingError: The call failed; the message holds the exception's class, not its words,
             which may repeat a tracking URI with credentials.
     """
-    import requests
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         return call()
-    except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
+    except HcError as error:
+        raise TrackingError(str(error)) from None
+    except Exception as error:  # noqa: BLE001 - drivers and stores raise whatever they like
         code = getattr(error, "error_code", None)
         detail = f" ({code})" if isinstance(code, str) else ""
         message = f"MLflow failed: {type(error).__name__}{detail}. Is the tracking store reachable?"

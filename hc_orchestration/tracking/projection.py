@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hc_orchestration.healthcare.contexts import PatientContext
 from hc_orchestration.storage.files import FileStore, StoredFile
 from hc_orchestration.storage.records import CHAIN, EvaluationRecord, MlflowPart, Status
 from hc_orchestration.tracking.client import (
@@ -35,11 +36,11 @@ EVALUATION_TAG = "hc.evaluation_id"
 _FILES_TAG = "hc.files"
 _ERROR_TAGS = ("error.class", "error.message", "error.step")
 _PER_NOTE_TAG = "hc.per_note"
+_ROWS_TAG = "hc.rows"
 _DATASET_DIGEST = 36
 _BATCH = 500
 _PARAMS_A_BATCH = 100
 _RUNS_A_PAGE = 1_000
-PER_NOTE_LIMIT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,13 @@ class RunOptions:
     Attributes:
         experiment: In place of the study's name.
         parent_run_id: The MLflow run that each becomes a child of.
+        per_note_steps: For how many notes counts are logged by step; the artifact has all.
     """
 
     experiment: str | None = None
     parent_run_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    per_note_steps: int = 200
 
 
 class MlflowProjection:
@@ -93,18 +96,19 @@ class MlflowProjection:
             self._write_dataset,
             self._write_files,
             self._write_status,
+            self._write_rows,
         ):
             guarded(partial(write, run, record))
         return MlflowPart(run_id=run_id, url=self._url(experiment, run_id), rows=record.rows)
 
-    def evaluation_ids(self, study: str) -> set[str]:
-        """The evaluations of a study that MLflow shows.
+    def rows_shown(self, study: str) -> dict[str, int]:
+        """Evaluation id → rows of its record that MLflow shows completely, for a study.
 
         Raises:
             TrackingError: MLflow could not be reached.
         """
         experiment = self._experiment(study)
-        found: set[str] = set()
+        found: dict[str, int] = {}
         token: str | None = None
         while True:
             page = guarded(
@@ -116,7 +120,9 @@ class MlflowProjection:
                     page_token=token,
                 )
             )
-            found.update(run.data.tags.get(EVALUATION_TAG, "") for run in page)
+            for run in page:
+                rows = run.data.tags.get(_ROWS_TAG, "")
+                found[run.data.tags.get(EVALUATION_TAG, "")] = int(rows) if rows.isdigit() else 0
             token = page.token
             if not token:
                 return found
@@ -211,7 +217,9 @@ class MlflowProjection:
         if record.run is None or file is None or run.data.tags.get(_PER_NOTE_TAG) == file.sha256:
             return
         at = _milliseconds(record.run.started_at)
-        table = pl.read_parquet(io.BytesIO(self._files.get(file))).head(PER_NOTE_LIMIT)
+        table = pl.read_parquet(io.BytesIO(self._files.get(file))).head(
+            self._options.per_note_steps
+        )
         rows = enumerate(table.select("entities", "text_length").iter_rows())
         metrics = [
             Metric(name, value, at, step)
@@ -266,6 +274,11 @@ class MlflowProjection:
         elif run.info.status != record.state.value:
             end = _milliseconds(record.status.at)
             self._client.set_terminated(run_id, record.state.value, end)
+
+    def _write_rows(self, run: "Run", record: EvaluationRecord) -> None:
+        """The last thing written: a run without it, or with fewer rows, is not complete."""
+        if run.data.tags.get(_ROWS_TAG) != str(record.rows):
+            self._client.set_tag(run.info.run_id, _ROWS_TAG, str(record.rows))
 
 
 def _age(run: "Run") -> tuple[int, str]:
@@ -406,10 +419,25 @@ def run_note(record: EvaluationRecord, dagster_url: str) -> str:
             f"{record.metrics.annotated} annotated notes"
         )
     if record.run:
-        patients = record.run.context.patient_context
-        if patients is not None:
-            lines.append(f"Cohort: {patients.cohort}")
+        lines.append(_cohort_table(record.run.context.patient_context))
         lines.append(f"[Dagster run]({dagster_url}/runs/{record.run.dagster_run_id})")
     if record.status and record.status.error:
         lines.append(f"Ended by: {record.status.error}")
     return "\n\n".join(lines)
+
+
+def _cohort_table(patients: PatientContext | None) -> str:
+    """The cohort in Markdown; what is not known is left out."""
+    if patients is None:
+        return "No cohort is described."
+    rows = {
+        "cohort": patients.cohort,
+        "age range": patients.age_range,
+        "patients": patients.sample_size,
+        "included": "; ".join(patients.inclusion_criteria),
+        "excluded": "; ".join(patients.exclusion_criteria),
+    }
+    shown = [
+        f"| {name} | {str(value).replace('|', '/')} |" for name, value in rows.items() if value
+    ]
+    return "\n".join(["| cohort | |", "|---|---|", *shown])

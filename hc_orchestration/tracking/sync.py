@@ -37,11 +37,12 @@ def synchronize(records: Records, projection: MlflowProjection, *, ask_mlflow: b
             down: finds the runs of a database that was lost.
     """
     known = [record for record in reversed(records.all()) if record.run]
-    present = _present(projection, known) if ask_mlflow else None
+    shown_rows = _rows_shown(projection, known) if ask_mlflow else None
     projected: list[str] = []
     failed: list[tuple[str, str]] = []
     for record in known:
-        if record.projected and (present is None or record.evaluation_id in present):
+        complete = shown_rows is None or shown_rows.get(record.evaluation_id) == record.rows
+        if record.projected and complete:
             continue
         try:
             shown = projection.project(record)
@@ -54,7 +55,9 @@ def synchronize(records: Records, projection: MlflowProjection, *, ask_mlflow: b
     return SyncReport(tuple(projected), current, tuple(failed))
 
 
-def _present(projection: MlflowProjection, known: list[EvaluationRecord]) -> set[str]:
-    """The evaluations that MLflow shows, looked up once for each study."""
-    studies = {record.run.study for record in known if record.run}
-    return set().union(*(projection.evaluation_ids(study) for study in studies))
+def _rows_shown(projection: MlflowProjection, known: list[EvaluationRecord]) -> dict[str, int]:
+    """What MLflow shows completely, looked up once for each study."""
+    rows: dict[str, int] = {}
+    for study in {record.run.study for record in known if record.run}:
+        rows |= projection.rows_shown(study)
+    return rows

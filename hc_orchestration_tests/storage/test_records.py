@@ -114,14 +114,14 @@ def test_a_record_comes_back_equal(store: DeltaStore) -> None:
     assert records.read("e1") == folded(run_part(), status(Status.RUNNING), shown, "model_files")
 
 
-def test_records_come_by_model_the_last_touched_first(store: DeltaStore) -> None:
+def test_records_come_by_model_those_begun_last_first(store: DeltaStore) -> None:
     records = Records(store)
     for identity, key in (("e1", "terms-1"), ("e2", "terms-1"), ("e3", "other-1")):
         records.append(identity, key, run_part())
-    records.append("e1", "terms-1", status(Status.FINISHED))
+    records.append("e1", "terms-1", status(Status.FAILED))  # closed late: it is no newer for that
 
-    assert [record.evaluation_id for record in records.of_model("terms-1")] == ["e1", "e2"]
-    assert [record.evaluation_id for record in records.all()] == ["e1", "e3", "e2"]
+    assert [record.evaluation_id for record in records.of_model("terms-1")] == ["e2", "e1"]
+    assert [record.evaluation_id for record in records.all()] == ["e3", "e2", "e1"]
     assert records.of_model("nobody-1") == []
 
 

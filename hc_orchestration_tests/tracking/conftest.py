@@ -1,9 +1,18 @@
 """What tests of tracking share."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def _default_sigterm() -> Iterator[None]:
+    """SIGTERM as a new process has it: Dagster, run in this process before, leaves its own."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from hc_orchestration.storage.files import FileStore
 from hc_orchestration.storage.records import CHAIN, EvaluationRecord, Status
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration.tracking.client import MlflowStore, experiment_id, open_client
-from hc_orchestration.tracking.projection import PER_NOTE_LIMIT, MlflowProjection, RunOptions
+from hc_orchestration.tracking.projection import MlflowProjection, RunOptions
 from hc_orchestration_tests.conftest import TERMS
 from hc_orchestration_tests.storage.parts import (
     BEGUN,
@@ -362,11 +362,11 @@ def test_a_changed_file_replaces_the_artifact(tracking: Tracking) -> None:
 
 
 def test_per_note_values_are_bounded_and_the_table_is_whole(tracking: Tracking) -> None:
-    tracking.projection().project(tracking.full_record(notes=PER_NOTE_LIMIT + 5))
+    tracking.projection().project(tracking.full_record(notes=RunOptions().per_note_steps + 5))
 
-    assert tracking.history("doc_entity_count") == list(range(PER_NOTE_LIMIT))
+    assert tracking.history("doc_entity_count") == list(range(RunOptions().per_note_steps))
     path = tracking.client.download_artifacts(tracking.run().info.run_id, "per_note.parquet")
-    assert pl.read_parquet(path).height == PER_NOTE_LIMIT + 5
+    assert pl.read_parquet(path).height == RunOptions().per_note_steps + 5
 
 
 def test_more_metrics_than_one_request_takes_are_all_there(tracking: Tracking) -> None:
