@@ -40,6 +40,7 @@ Output = Annotated[Path, typer.Option("--output", help="The file to write.")]
 
 
 _WIDTH_IN_FILES = 120
+_STALE = "stale: not of the corpus, the label mapping and the model files as they are now"
 
 
 class TableFormat(StrEnum):
@@ -182,7 +183,7 @@ def metrics(
     ] = TableFormat.TABLE,
     as_json: Json = False,
 ) -> None:
-    """The stored scores of each model's last finished evaluation."""
+    """The stored scores of each model's last finished evaluation, and whether they are stale."""
     from hc_orchestration.reporting.scores import last_scores
 
     workspace = _workspace()
@@ -203,7 +204,8 @@ def metrics(
 
         for key in table["model"].unique(maintain_order=True):
             rows = score_rows(table.filter(table["model"] == key))
-            print_table(_console(), rows, title=key)
+            stale = table.filter(table["model"] == key)["stale"].any()
+            print_table(_console(), rows, title=f"{key}\n{_STALE}" if stale else key)
     if table.is_empty():
         which = f"model {model}" if model else "no model"
         verb = "has no" if model else "has a"
@@ -213,7 +215,7 @@ def metrics(
 
 @export_app.command("entities")
 def export_entities(model: ModelKey, output: Output, as_json: Json = False) -> None:
-    """The extracted spans, one JSON line (or Parquet row) a note; the note's text is not in it."""
+    """The extracted spans of each note, without its text, as .jsonl, .ndjson, .json or .parquet."""
     from hc_orchestration.reporting.exports import write_entities
 
     _print_written(write_entities(_workspace(), model, output), as_json=as_json)
@@ -221,7 +223,7 @@ def export_entities(model: ModelKey, output: Output, as_json: Json = False) -> N
 
 @export_app.command("metrics")
 def export_metrics(model: ModelKey, output: Output, as_json: Json = False) -> None:
-    """The scores of the last finished evaluation, as JSON lines or Parquet."""
+    """The last finished evaluation's scores, as .jsonl, .ndjson, .json, .parquet or .csv."""
     from hc_orchestration.reporting.exports import write_metrics
 
     _print_written(write_metrics(_workspace(), model, output), as_json=as_json)
@@ -300,10 +302,17 @@ def main() -> None:
         sys.exit(2)
     except HcError as error:
         sys.stderr.write(f"hc: {error}\n")
-        sys.exit(1)
+        sys.exit(_exit_code(error))
     except KeyboardInterrupt:
         sys.stderr.write("hc: stopped\n")
         sys.exit(130)
+
+
+def _exit_code(error: HcError) -> int:
+    """A model that nobody knows is bad use; anything else failed."""
+    from hc_orchestration.models.catalogue import UnknownModelError
+
+    return 2 if isinstance(error, UnknownModelError) else 1
 
 
 def _workspace() -> "Workspace":
@@ -385,8 +394,13 @@ def _print_report(report: "EvaluationReport", document: dict[str, Any]) -> None:
     for key, reason in report.missing:
         said = reason.split(". ", maxsplit=1)[0]
         console.print(f"missing  {key}: {said}", style="dim", markup=False, soft_wrap=True)
-    if report.missing:
+    if any(reason.startswith("stale") for _, reason in report.missing):
+        console.print("         `hc evaluate --model KEY` evaluates a stale one.", style="dim")
+    if any(reason.startswith(f"model {key}") for key, reason in report.missing):
         console.print("         `hc models show KEY` says how to install one.", style="dim")
+    if document["comparison_error"]:
+        said = f"not compared: {document['comparison_error']}"
+        console.print(said, style="red", markup=False, soft_wrap=True)
     unused = _workspace().study.unused
     if unused:
         console.print(

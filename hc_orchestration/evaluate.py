@@ -42,8 +42,10 @@ class EvaluationReport:
     """Everything that `hc evaluate` did.
 
     Attributes:
-        missing: Key and reason of each model of the catalogue that was not run.
-        interrupted: A signal ended it before all models were run.
+        missing: Key and reason of each model of the catalogue that was not run, or ran without
+            failing and has no rank all the same.
+        interrupted: A signal ended it before all was done.
+        comparison_error: Why the models could not be compared.
     """
 
     corpus: CorpusVersion
@@ -51,11 +53,16 @@ class EvaluationReport:
     comparison: tuple[ComparedModel, ...]
     missing: tuple[tuple[str, str], ...]
     interrupted: bool
+    comparison_error: str | None = None
 
     @property
     def failed(self) -> bool:
         """Whether anything that was asked for did not come about."""
-        return self.interrupted or any(model.status == FAILED for model in self.models)
+        return (
+            self.interrupted
+            or self.comparison_error is not None
+            or any(model.status == FAILED for model in self.models)
+        )
 
 
 def run_evaluation(
@@ -76,29 +83,34 @@ def run_evaluation(
     """
     prepare_home(settings)
     workspace = Workspace(settings)
-    chosen, missing = _chosen(workspace, keys, everything=everything)
-    with dg.DagsterInstance.get() as instance, _terminate_as_interrupt():
-        runs = InProcessRuns(build_definitions(settings), instance)
+    chosen = _chosen(workspace, keys, everything=everything)
+    with dg.DagsterInstance.get() as instance, _terminate_as_interrupt() as stopped:
+        runs = InProcessRuns(build_definitions(settings), instance, settings)
         say("reading the corpus")
         corpus = _refresh(runs, workspace, say)
         outcomes: list[ModelOutcome] = []
+        comparison_error = None
         interrupted = False
         for number, key in enumerate(chosen, start=1):
             say(f"evaluating {key} ({number} of {len(chosen)})")
             run = runs.run(EVALUATE_MODEL, key)
             outcomes.append(_outcome(workspace, key, run))
-            if run.interrupted:
+            if run.interrupted or stopped:
                 interrupted = True
                 break
         if not interrupted:
             say("comparing")
-            interrupted = runs.run(COMPARE_MODELS).interrupted
+            run = runs.run(COMPARE_MODELS)
+            interrupted = run.interrupted or bool(stopped)
+            comparison_error = run.error
+    comparison = tuple(compare_models(workspace))
     return EvaluationReport(
         corpus=corpus,
         models=tuple(outcomes),
-        comparison=tuple(compare_models(workspace)),
-        missing=tuple(missing),
+        comparison=comparison,
+        missing=_missing(workspace, comparison, chosen, outcomes),
         interrupted=interrupted,
+        comparison_error=comparison_error,
     )
 
 
@@ -119,13 +131,14 @@ def report_as_json(report: EvaluationReport, workspace: Workspace) -> dict[str, 
                 "evaluation_id": model.record.evaluation_id,
                 "metrics": model.record.metrics.values if model.record.metrics else {},
                 "support": model.record.metrics.support if model.record.metrics else None,
-                "notes_per_second": _speed(workspace, model.record),
+                "notes_per_second": model.notes_per_second,
             }
             for model in report.comparison
             if model.record is not None
         ],
         "missing": [{"key": key, "reason": reason} for key, reason in report.missing],
         "interrupted": report.interrupted,
+        "comparison_error": report.comparison_error,
     }
 
 
@@ -161,22 +174,38 @@ def _model_as_json(outcome: ModelOutcome, workspace: Workspace) -> dict[str, Any
     }
 
 
-def _chosen(
-    workspace: Workspace, keys: Sequence[str], *, everything: bool
-) -> tuple[list[str], list[tuple[str, str]]]:
-    """The models to run, and those left out with the reason."""
+def _chosen(workspace: Workspace, keys: Sequence[str], *, everything: bool) -> list[str]:
+    """The models to run."""
     catalogue = workspace.catalogue
     if keys:
-        return [catalogue.entry(key).key for key in dict.fromkeys(keys)], []
-    chosen: list[str] = []
+        return [catalogue.entry(key).key for key in dict.fromkeys(keys)]
+    store = workspace.settings.model_store
+    return [entry.key for entry in catalogue.models if everything or absence(entry, store) is None]
+
+
+def _missing(
+    workspace: Workspace,
+    comparison: Sequence[ComparedModel],
+    chosen: Sequence[str],
+    outcomes: Sequence[ModelOutcome],
+) -> tuple[tuple[str, str], ...]:
+    """Models that this call says nothing of otherwise, with the reason, as they are compared.
+
+    A model that failed in this call is told there. One that stands in the comparison from earlier
+    is missing only if it cannot be run now.
+    """
+    ended = {outcome.key: outcome.status for outcome in outcomes}
     missing: list[tuple[str, str]] = []
-    for entry in catalogue.models:
-        reason = absence(entry, workspace.settings.model_store)
-        if reason is None or everything:
-            chosen.append(entry.key)
-        else:
-            missing.append((entry.key, reason))
-    return chosen, missing
+    for model in comparison:
+        reason = model.missing
+        if model.key not in ended:
+            entry = workspace.catalogue.entry(model.key)
+            asked = model.key in chosen
+            absent = absence(entry, workspace.settings.model_store)
+            reason = "not reached: interrupted" if asked else reason or absent
+        if reason is not None and ended.get(model.key) != FAILED:
+            missing.append((model.key, reason))
+    return tuple(missing)
 
 
 def _refresh(
@@ -196,7 +225,7 @@ def _outcome(workspace: Workspace, key: str, run: RunOutcome) -> ModelOutcome:
     identity = evaluation_id(run.run_id, key)
     record = workspace.records.read(identity)
     error = None if run.success else run.error
-    if record and record.status and record.status.error:
+    if record and record.status and record.status.failed_step and record.status.error:
         error = record.status.error
     return ModelOutcome(
         key=key,
@@ -208,24 +237,25 @@ def _outcome(workspace: Workspace, key: str, run: RunOutcome) -> ModelOutcome:
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM between runs as Ctrl-C, so that what was begun is closed."""
+def _terminate_as_interrupt() -> Iterator[list[int]]:
+    """Treat SIGTERM between runs as Ctrl-C, so that what was begun is closed.
+
+    Gives the signals that arrived between runs; an exception alone may be swallowed by whatever
+    it interrupts. An ignored SIGINT (a background job of a shell) stays ignored.
+    """
+    arrived: list[int] = []
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        del signum, frame
+        del frame
+        arrived.append(signum)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [n for n in before if n is signal.SIGTERM or before[n] is not signal.SIG_IGN]
+    for number in heeded:
+        signal.signal(number, interrupt)
     try:
-        yield
+        yield arrived
     finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _speed(workspace: Workspace, record: EvaluationRecord) -> float | None:
-    """Notes a second when the model last ran on notes; reusing stored rows is no speed."""
-    for candidate in (record, *workspace.records.of_model(record.model_key)):
-        extraction = candidate.extraction
-        if extraction is not None and extraction.notes_per_second is not None:
-            return extraction.notes_per_second
-    return None
+        for number in heeded:
+            signal.signal(number, before[number])

@@ -1,14 +1,23 @@
 """Running the project's jobs in this process, as real Dagster runs of the deployment's instance."""
 
-from collections.abc import Sequence
+import logging
+import signal
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import dagster as dg
 
 from hc_orchestration.processes import ProcessIdentity
+from hc_orchestration.settings import Settings
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _INTERRUPTED = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt"})
+_log = logging.getLogger(__name__)
+_STOP = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +38,19 @@ class RunOutcome:
 class InProcessRuns:
     """Runs jobs one after the other, and closes its own runs whatever happens."""
 
-    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
-        """Use the jobs of `definitions` and record in `instance`."""
+    def __init__(
+        self,
+        definitions: dg.Definitions,
+        instance: dg.DagsterInstance,
+        settings: Settings | None = None,
+    ) -> None:
+        """Use the jobs of `definitions` and record in `instance`.
+
+        With the settings of the deployment, the evaluations of its runs are closed too.
+        """
         self._definitions = definitions
         self._instance = instance
+        self._settings = settings
         self._tags = {"hc.launcher": "hc", **ProcessIdentity.current().as_tags()}
 
     def run(self, job: str, partition_key: str | None = None) -> RunOutcome:
@@ -42,21 +60,29 @@ class InProcessRuns:
             BaseException: Whatever ended the run from outside of it; its Dagster run is closed.
         """
         definition = self._definitions.resolve_job_def(job)
-        try:
-            result = definition.execute_in_process(
-                instance=self._instance,
-                partition_key=partition_key,
-                raise_on_error=False,
-                run_config=_QUIET,
-                tags=self._tags,
-            )
-        except BaseException:
-            self.close()
-            raise
-        failures = [event for event in result.all_events if event.is_step_failure]
-        errors = [event.step_failure_data.error for event in failures]
-        names = {name for error in errors if error for name in _class_names(error)}
-        interrupted = bool(names & _INTERRUPTED)
+        run_id = str(uuid.uuid4())
+        with _signals() as signals:
+            try:
+                result = definition.execute_in_process(
+                    instance=self._instance,
+                    partition_key=partition_key,
+                    raise_on_error=False,
+                    run_config=_QUIET,
+                    tags=self._tags,
+                    run_id=run_id,
+                )
+            except BaseException as error:
+                self.close()
+                interrupted = bool(signals()) or isinstance(error, KeyboardInterrupt)
+                self._close_evaluation(run_id, interrupted=interrupted)
+                raise
+            failures = [event for event in result.all_events if event.is_step_failure]
+            errors = [event.step_failure_data.error for event in failures]
+            names = {name for error in errors for name in _class_names(error)}
+            interrupted = bool(signals()) or bool(names & _INTERRUPTED)
+            if not result.success:
+                self._close_evaluation(run_id, interrupted=interrupted)
+            interrupted = interrupted or bool(signals())
         return RunOutcome(
             run_id=result.run_id,
             success=result.success,
@@ -75,13 +101,75 @@ class InProcessRuns:
         for run in self._instance.get_runs(filters=mine):
             self._instance.report_run_failed(run, "the hc process that ran it was stopped")
 
+    def _close_evaluation(self, run_id: str, *, interrupted: bool) -> None:
+        """Close the evaluation that a run left open, here and in MLflow.
 
-def _class_names(error: object) -> list[str]:
-    names = []
-    while error is not None:
-        names.append(getattr(error, "cls_name", "") or "")
-        error = getattr(error, "cause", None)
-    return names
+        What goes wrong meanwhile must not hide how the run ended; sensors and doctor catch up.
+        """
+        run = self._instance.get_run_by_id(run_id)
+        if self._settings is None or run is None:
+            return
+        try:
+            self._close_evaluation_of(run, self._settings, interrupted=interrupted)
+        except Exception as error:  # noqa: BLE001
+            _log.warning("run %s: closing its evaluation: %s", run_id, type(error).__name__)
+
+    @staticmethod
+    def _close_evaluation_of(run: dg.DagsterRun, settings: Settings, *, interrupted: bool) -> None:
+        from hc_orchestration.resources.closing import close_evaluation, evaluation_of_run
+        from hc_orchestration.resources.workspace import mlflow_projection
+        from hc_orchestration.storage.records import Status
+        from hc_orchestration.storage.workspace import Workspace
+
+        workspace = Workspace(settings)
+        record = evaluation_of_run(workspace.records, run)
+        if record is None:
+            return
+        projection = mlflow_projection(settings.tracking_uri, workspace)
+        ended = Status.KILLED if interrupted else run.status
+        close_evaluation(workspace.records, projection, record, ended)
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], frozenset[int]]]:
+    """Gives a function that names the signals to stop that have arrived so far.
+
+    Dagster puts handlers of its own in place while it runs a job, and an exception may be swallowed
+    or replaced by whatever it interrupts. What Python writes to the wakeup socket depends on
+    neither. Afterwards the handlers are those from before: Dagster leaves its own for SIGTERM.
+    """
+    arrived: set[int] = set()
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: frozenset(arrived)
+        return
+    handlers = {number: signal.getsignal(number) for number in _STOP}
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.settimeout(0)
+        writer.settimeout(0)
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+        def so_far() -> frozenset[int]:
+            with suppress(BlockingIOError):
+                while numbers := reader.recv(4096):
+                    arrived.update(number for number in numbers if number in _STOP)
+            return frozenset(arrived)
+
+        try:
+            yield so_far
+        finally:
+            signal.set_wakeup_fd(before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def _class_names(error: object) -> Iterator[str]:
+    """The classes of an error and of all that it came from, or happened while it was handled."""
+    if error is None:
+        return
+    yield getattr(error, "cls_name", "") or ""
+    yield from _class_names(getattr(error, "cause", None))
+    yield from _class_names(getattr(error, "context", None))
 
 
 def _root_cause(error: object) -> object:

@@ -46,8 +46,9 @@ class Settings:
         """Read the variables named in the README; defaults are relative to the project.
 
         Raises:
-            ConfigurationError: A variable of ours is empty, or its name is nearly one of ours
-                (other programs may own names that begin with `HC_`, so those are left alone).
+            ConfigurationError: HC_SIGNING_KEY is set (records are not signed yet), a variable of
+                ours is empty, or its name is nearly one of ours (other programs may own names that
+                begin with `HC_`, so those are left alone).
         """
         env = os.environ if environment is None else environment
         for name in sorted(name for name in env if name.startswith("HC_")):
@@ -57,6 +58,11 @@ class Settings:
             if name in _KNOWN and not env[name].strip():
                 message = f"environment: {name} is empty. Give it a value or unset it."
                 raise ConfigurationError(message)
+        if "HC_SIGNING_KEY" in env:
+            message = (
+                "environment: HC_SIGNING_KEY is set, but records are not signed yet. Unset it."
+            )
+            raise ConfigurationError(message)
         project = project_root()
         home = Path(env.get("HC_HOME", project / ".hc")).expanduser().absolute()
         tracking_uri = env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"

@@ -82,7 +82,10 @@ class Study(StrictModel):
     @property
     def unused(self) -> tuple[str, ...]:
         """Keys that were given and that this version does not act on."""
-        return tuple(key for key in ("slices", "gates", "cluster") if getattr(self, key))
+        unused = [key for key in ("slices", "gates", "cluster") if getattr(self, key)]
+        if self.privacy.note_text_in_reports:
+            unused.append("privacy.note_text_in_reports")
+        return tuple(unused)
 
     @field_validator("labels")
     @classmethod

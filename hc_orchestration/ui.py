@@ -74,7 +74,7 @@ def serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
         environment["HC_MLFLOW_URL"] = f"http://{HOST}:{mlflow_port}"
     with _running(wanted, logs, environment) as processes:
         sys.stderr.write(f"Dagster  http://{HOST}:{dagster_port}\n")
-        sys.stderr.write(f"MLflow   {environment.get('HC_MLFLOW_URL', settings.mlflow_url)}\n")
+        sys.stderr.write(f"MLflow   {_mlflow_page(settings, environment)}\n")
         sys.stderr.write(f"Logs     {logs}\nCtrl-C stops all.\n")
         while True:
             for name, process in processes.items():
@@ -82,6 +82,13 @@ def serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
                     message = f"{name} stopped by itself; see {logs / name}.log"
                     raise UiError(message)
             time.sleep(0.5)
+
+
+def _mlflow_page(settings: Settings, environment: Mapping[str, str]) -> str:
+    """Where MLflow's page is; a database alone has none, and its URI is not shown."""
+    if settings.tracking_uri.startswith("http") or "HC_MLFLOW_URL" in environment:
+        return environment.get("HC_MLFLOW_URL", settings.mlflow_url)
+    return "no page: the tracking store is a database; start `mlflow server` on it"
 
 
 def _refuse_taken_port(service: Service) -> None:

@@ -124,7 +124,10 @@ def hc(evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch) -> Hc:
 def test_evaluate_gives_the_documented_document_and_nothing_else(evaluated: Evaluated) -> None:
     document = evaluated.outcome.json
 
-    assert set(document) == {"corpus", "models", "comparison", "missing", "interrupted"}
+    assert set(document) == {
+        "corpus", "models", "comparison", "missing", "interrupted", "comparison_error",
+    }  # fmt: skip
+    assert document["comparison_error"] is None
     assert set(document["corpus"]) == {"digest", "version", "notes", "quarantined"}
     assert {frozenset(model) for model in document["models"]} == {frozenset(MODEL_KEYS)}
     assert {frozenset(model) for model in document["comparison"]} == {
@@ -188,7 +191,7 @@ def test_asking_for_an_absent_model_fails_saying_where_its_files_should_be(hc: H
 def test_an_unknown_model_is_refused_naming_the_known_ones(hc: Hc) -> None:
     outcome = hc("evaluate", "--model", "unknown-1")
 
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert outcome.out == ""
     assert outcome.err == (
         f"hc: model 'unknown-1' is not in the catalogue. It holds: {TERMS}, {RULER}, {ABSENT}.\n"
@@ -276,7 +279,7 @@ def test_an_absent_model_is_shown_with_the_reason(hc: Hc) -> None:
 def test_a_model_that_is_not_in_the_catalogue_cannot_be_shown(hc: Hc) -> None:
     outcome = hc("models", "show", "unknown-1")
 
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert "'unknown-1' is not in the catalogue" in outcome.err
 
 
@@ -446,11 +449,13 @@ def test_an_export_of_what_is_not_there_fails(hc: Hc, tmp_path: Path) -> None:
     output = str(tmp_path / "out.jsonl")
 
     absent = hc("export", "entities", "--model", ABSENT, "--output", output)
-    unwritable = hc("export", "entities", "--model", TERMS, "--output", str(tmp_path))
+    folder = tmp_path / "folder.jsonl"
+    folder.mkdir()
+    unwritable = hc("export", "entities", "--model", TERMS, "--output", str(folder))
 
     assert (absent.code, unwritable.code) == (1, 1)
     assert f"Run: hc evaluate --model {ABSENT}" in absent.err
-    assert f"hc: {tmp_path} cannot be written" in unwritable.err
+    assert f"hc: {folder} cannot be written" in unwritable.err
 
 
 @pytest.mark.parametrize("arguments", [("export", "entities"), ("nonsense",), ("evaluate", "-x")])

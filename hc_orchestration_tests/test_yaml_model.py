@@ -102,7 +102,9 @@ def test_no_value_changes_its_type_silently(tmp_path: Path, beds: str) -> None:
 )
 def test_duplicate_key_names_its_line(tmp_path: Path, content: str, line: int) -> None:
     message = refusal(tmp_path, content)
-    assert message == f", line {line}: the key 'name' stands twice in one mapping. Keep one of them."
+    assert (
+        message == f", line {line}: the key 'name' stands twice in one mapping. Keep one of them."
+    )
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

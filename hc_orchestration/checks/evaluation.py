@@ -1,6 +1,7 @@
 """Checks of each model's partition; a failed blocking one closes the evaluation as FAILED."""
 
 import warnings
+from collections.abc import Iterator
 
 import dagster as dg
 
@@ -86,44 +87,46 @@ def evaluation_checks(
                 metadata={"scores": scores.height, "out_of_bounds": len(wrong)},
             )
 
-    @dg.asset_check(
-        asset="provenance",
-        blocking=True,
-        partitions_def=models,
-        description="The stored Provenance is unchanged and a valid R4 resource.",
+    @dg.multi_asset_check(
+        name="provenance_checks",
+        specs=[
+            dg.AssetCheckSpec(
+                "provenance_valid",
+                asset="provenance",
+                blocking=True,
+                partitions_def=models,
+                description="The stored Provenance is unchanged and a valid R4 resource.",
+            ),
+            dg.AssetCheckSpec(
+                "mlflow_up_to_date",
+                asset="provenance",
+                partitions_def=models,
+                description="MLflow shows everything that the evaluation's record says.",
+            ),
+        ],
     )
-    def provenance_valid(
+    def provenance_checks(  # one step: only so is the look at MLflow the last thing that happens
         context: dg.AssetCheckExecutionContext,
         workspace: WorkspaceResource,
         mlflow: MlflowResource,
-    ) -> dg.AssetCheckResult:
+    ) -> Iterator[dg.AssetCheckResult]:
         from hc_orchestration.resources.integrity import stored_provenance_problem
 
         with evaluation_step(context, workspace, mlflow) as step:
             problem = stored_provenance_problem(step)
-            return step.checked(
+            valid = step.checked(
+                name="provenance_valid",
                 passed=problem is None,
                 description=problem or "valid, and its bytes are those that were stored",
                 metadata={},
             )
-
-    @dg.asset_check(
-        asset="provenance",
-        partitions_def=models,
-        description="MLflow shows everything that the evaluation's record says.",
-    )
-    def mlflow_up_to_date(
-        context: dg.AssetCheckExecutionContext,
-        workspace: WorkspaceResource,
-        mlflow: MlflowResource,
-    ) -> dg.AssetCheckResult:
-        with evaluation_step(context, workspace, mlflow) as step:
-            return step.told_mlflow()
+            shown = step.told_mlflow()
+        yield valid
+        yield shown
 
     return [
         every_note_has_one_row,
         spans_lie_in_their_notes,
         scores_within_bounds,
-        provenance_valid,
-        mlflow_up_to_date,
+        provenance_checks,
     ]

@@ -16,6 +16,10 @@ _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 _Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+]{0,49}$")]
 
 
+class UnknownModelError(ModelError):
+    """A key that is not in the catalogue."""
+
+
 class ModelSource(StrictModel):
     """Where the files of a model come from: exactly one of `url`, `path` and `package`."""
 
@@ -99,14 +103,14 @@ class Catalogue(StrictModel):
         """The entry with this key.
 
         Raises:
-            ModelError: No such entry.
+            UnknownModelError: No such entry.
         """
         for entry in self.models:
             if entry.key == key:
                 return entry
         known = ", ".join(self.keys) or "none"
         message = f"model '{key}' is not in the catalogue. It holds: {known}."
-        raise ModelError(message)
+        raise UnknownModelError(message)
 
     @model_validator(mode="after")
     def _unique_keys(self) -> Self:

@@ -4,11 +4,18 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from hc_orchestration.errors import ModelError, ModelNotInstalledError
 from hc_orchestration.models.catalogue import ModelEntry
+
+_SETTLED = 2_000_000_000
+"""Nanoseconds: a file changed more recently might change again without a new time of change."""
+
+_digests: dict[tuple[str, int, int, int], str] = {}
+"""sha256 of the files that this process read, by path, size and times of change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +82,14 @@ def absence(entry: ModelEntry, store: Path) -> str | None:
     return None
 
 
-def installed_model(entry: ModelEntry, store: Path) -> InstalledModel:
+def installed_model(entry: ModelEntry, store: Path, *, remembered: bool = False) -> InstalledModel:
     """Read and digest the files of a model.
+
+    Args:
+        entry: The model.
+        store: The folder of models.
+        remembered: Do not read a file again that this process has read and whose path, size and
+            times of change are the same.
 
     Raises:
         ModelNotInstalledError: See `locate`.
@@ -84,7 +97,7 @@ def installed_model(entry: ModelEntry, store: Path) -> InstalledModel:
     """
     location = locate(entry, store)
     try:
-        files = tuple(_files(location))
+        files = tuple(_files(location, remembered=remembered))
     except OSError as error:
         message = f"model {entry.key}: {location} cannot be read ({type(error).__name__})."
         raise ModelError(message) from None
@@ -94,21 +107,27 @@ def installed_model(entry: ModelEntry, store: Path) -> InstalledModel:
     return InstalledModel(entry, location, files, _fingerprint(entry, files))
 
 
-def _files(location: Path) -> list[ModelFile]:
+def _files(location: Path, *, remembered: bool) -> list[ModelFile]:
     if location.is_file():
-        return [_digested(location, location.name)]
+        return [_digested(location, location.name, remembered=remembered)]
     paths = sorted(path for path in location.rglob("*") if path.is_file())
     return [
-        _digested(path, path.relative_to(location).as_posix())
+        _digested(path, path.relative_to(location).as_posix(), remembered=remembered)
         for path in paths
         if "__pycache__" not in path.parts
     ]
 
 
-def _digested(path: Path, name: str) -> ModelFile:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return ModelFile(name, path.stat().st_size, digest)
+def _digested(path: Path, name: str, *, remembered: bool) -> ModelFile:
+    found = path.stat()
+    known = (str(path.absolute()), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    digest = _digests.get(known) if remembered else None
+    if digest is None:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if time.time_ns() - found.st_mtime_ns > _SETTLED:
+            _digests[known] = digest
+    return ModelFile(name, found.st_size, digest)
 
 
 def _fingerprint(entry: ModelEntry, files: tuple[ModelFile, ...]) -> str:

@@ -1,15 +1,19 @@
 """The comparison: each model's evaluation of the current corpus, ranked; and who is missing."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from hc_orchestration.errors import ModelError, ModelNotInstalledError
 from hc_orchestration.models.catalogue import ModelEntry
-from hc_orchestration.models.store import absence
+from hc_orchestration.models.store import absence, installed_model
 from hc_orchestration.scoring.identity import evaluation_digest
 from hc_orchestration.storage.corpus import CorpusVersion
 from hc_orchestration.storage.records import EvaluationRecord, Status
 from hc_orchestration.storage.workspace import Workspace
+
+_NOTES_FOR_SPEED = 20
+"""Fewer notes than these tell the speed of a model only if the corpus has no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +24,14 @@ class ComparedModel:
         rank: 1 is best, by strict F1, then exact F1; None when missing.
         record: The evaluation compared, or None.
         missing: Why it is not compared, or None.
+        notes_per_second: See `notes_per_second`; None when missing.
     """
 
     key: str
     rank: int | None
     record: EvaluationRecord | None
     missing: str | None
+    notes_per_second: float | None = None
 
     def value(self, name: str) -> float | None:
         """A score by name, None when undefined or not applicable."""
@@ -37,8 +43,8 @@ class ComparedModel:
 def compare_models(workspace: Workspace) -> list[ComparedModel]:
     """Every model of the catalogue, best first, missing ones last.
 
-    Only evaluations of the corpus that is stored now, with the labels of the study file as it is
-    now, are compared; others are named as stale, never mixed in.
+    Only evaluations of the corpus that is stored now, with the labels of the study file and the
+    files of the model as they are now, are compared; others are named as stale, never mixed in.
 
     Raises:
         StorageError: No corpus is stored.
@@ -46,10 +52,7 @@ def compare_models(workspace: Workspace) -> list[ComparedModel]:
     corpus = workspace.corpus.required()
     found = [_newest(workspace, corpus, entry) for entry in workspace.catalogue.models]
     present = sorted((model for model in found if model.record), key=_order)
-    ranked = [
-        ComparedModel(model.key, rank, model.record, None)
-        for rank, model in enumerate(present, start=1)
-    ]
+    ranked = [replace(model, rank=rank) for rank, model in enumerate(present, start=1)]
     return ranked + [model for model in found if not model.record]
 
 
@@ -68,11 +71,69 @@ def comparison_rows(models: Iterable[ComparedModel], corpus: CorpusVersion) -> l
             "strict_recall": model.value("strict.recall"),
             "exact_f1": model.value("exact.f1"),
             "support": _metrics(model, "support"),
-            "notes_per_second": _speed(model),
+            "notes_per_second": model.notes_per_second,
             "missing_reason": model.missing,
         }
         for model in models
     ]
+
+
+def notes_per_second(
+    record: EvaluationRecord, of_model: Iterable[EvaluationRecord]
+) -> float | None:
+    """Speed of the newest extraction of the same model that ran on enough notes to tell it.
+
+    Args:
+        record: An evaluation of the model.
+        of_model: All evaluations of the model.
+
+    Returns:
+        None when no extraction with the same fingerprint ran on at least 20 notes, or on all notes
+        of a smaller corpus: reusing stored rows is no speed.
+    """
+    if record.inputs is None:
+        return None
+    fingerprint, enough = (
+        record.inputs.model_fingerprint,
+        min(_NOTES_FOR_SPEED, record.inputs.notes),
+    )
+    told = [
+        candidate.extraction
+        for candidate in of_model
+        if candidate.extraction is not None
+        and candidate.extraction.notes_per_second is not None
+        and candidate.extraction.extracted >= enough
+        and candidate.inputs is not None
+        and candidate.inputs.model_fingerprint == fingerprint
+    ]
+    newest = max(told, key=lambda extraction: extraction.started_at, default=None)
+    return newest.notes_per_second if newest else None
+
+
+def staleness(
+    workspace: Workspace, corpus: CorpusVersion, entry: ModelEntry, record: EvaluationRecord
+) -> str | None:
+    """Why an evaluation does not tell of the model and the corpus as they are now, or None.
+
+    A model whose files are not here any more is taken to be the one that was evaluated.
+    """
+    inputs, metrics = record.inputs, record.metrics
+    if inputs is None or metrics is None:
+        return "stale: its last evaluation has no scores"
+    try:
+        store = workspace.settings.model_store
+        fingerprint = installed_model(entry, store, remembered=True).fingerprint
+    except ModelNotInstalledError:
+        fingerprint = inputs.model_fingerprint
+    except ModelError as error:
+        return f"stale: {error}"
+    if inputs.model_fingerprint != fingerprint:
+        return "stale: its last evaluation is of other model files, settings or another spaCy"
+    labels = workspace.study.labels
+    mapping = entry.label_mapping(labels)
+    if metrics.evaluation_digest != evaluation_digest(corpus.digest, fingerprint, labels, mapping):
+        return "stale: its last evaluation is of another corpus or label mapping"
+    return None
 
 
 def _metrics(model: ComparedModel, name: str) -> Any:  # noqa: ANN401 - a field's value
@@ -80,24 +141,17 @@ def _metrics(model: ComparedModel, name: str) -> Any:  # noqa: ANN401 - a field'
     return getattr(metrics, name) if metrics else None
 
 
-def _speed(model: ComparedModel) -> float | None:
-    extraction = model.record.extraction if model.record else None
-    return extraction.notes_per_second if extraction else None
-
-
 def _newest(workspace: Workspace, corpus: CorpusVersion, entry: ModelEntry) -> ComparedModel:
-    mapping = entry.label_mapping(workspace.study.labels)
-    for record in workspace.records.of_model(entry.key):
+    records = workspace.records.of_model(entry.key)
+    for record in records:
         if record.state == Status.FAILED:
             return _missing(entry, f"its last evaluation failed: {_error(record)}")
         if record.metrics is None or record.inputs is None or record.state != Status.FINISHED:
             continue
-        expected = evaluation_digest(
-            corpus.digest, record.inputs.model_fingerprint, workspace.study.labels, mapping
-        )
-        if record.metrics.evaluation_digest == expected:
-            return ComparedModel(entry.key, None, record, None)
-        return _missing(entry, "stale: its last evaluation is of another corpus or label mapping")
+        stale = staleness(workspace, corpus, entry, record)
+        if stale is not None:
+            return _missing(entry, stale)
+        return ComparedModel(entry.key, None, record, None, notes_per_second(record, records))
     reason = absence(entry, workspace.settings.model_store)
     return _missing(entry, reason or "not evaluated yet")
 

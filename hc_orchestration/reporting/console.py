@@ -19,7 +19,8 @@ def print_table(
     if not rows:
         console.print("(nothing)")
         return
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    shown = None if title is None else escape(title)
+    table = Table(title=shown, box=SIMPLE_HEAD, title_justify="left")
     for name, value in rows[0].items():
         right = isinstance(value, int | float) and not isinstance(value, bool)
         long = any(len(cell(row[name])) > _LONGEST_WHOLE for row in rows)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from hc_orchestration.errors import EvaluationError
+from hc_orchestration.reporting.comparison import staleness
 from hc_orchestration.storage.records import EvaluationRecord, Status
 from hc_orchestration.storage.workspace import Workspace
 
@@ -21,6 +22,7 @@ COLUMNS = (
     "credit",
     "corpus_version",
     "evaluation_id",
+    "stale",
 )
 
 
@@ -47,18 +49,25 @@ def required_finished(workspace: Workspace, key: str) -> EvaluationRecord:
 
 
 def last_scores(workspace: Workspace, keys: Sequence[str]) -> pl.DataFrame:
-    """One row per model, mode, average, label, slice and statistic; see `COLUMNS`."""
+    """One row per model, mode, average, label, slice and statistic; see `COLUMNS`.
+
+    `stale` says of a model's rows whether the comparison would refuse them: the corpus, the label
+    mapping or the model's files are not those that were evaluated.
+    """
     tables = []
     for key in keys:
         record = last_finished(workspace, key)
         if record is None or record.metrics is None or record.inputs is None:
             continue
+        entry = workspace.catalogue.entry(key)
+        stale = staleness(workspace, workspace.corpus.required(), entry, record)
         scores = workspace.metrics.scores(key, record.metrics.evaluation_digest)
         tables.append(
             scores.with_columns(
                 model=pl.lit(key),
                 corpus_version=pl.lit(record.inputs.corpus_version),
                 evaluation_id=pl.lit(record.evaluation_id),
+                stale=pl.lit(value=stale is not None),
             ).select(COLUMNS)
         )
     return pl.concat(tables) if tables else pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))

@@ -17,7 +17,10 @@ _OPEN = (
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.NOT_STARTED,
 )
-_DIED = "the process that ran it is gone"
+_STATUS_OF_RUN = {
+    Status.KILLED: dg.DagsterRunStatus.CANCELED,
+    Status.FAILED: dg.DagsterRunStatus.FAILURE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +32,34 @@ class DeadRun:
 
 
 def close_evaluation(
-    records: Records, projection: MlflowProjection, record: EvaluationRecord, status: Status
+    records: Records,
+    projection: MlflowProjection,
+    record: EvaluationRecord,
+    ended: Status | dg.DagsterRunStatus,
 ) -> None:
     """Write that an evaluation ended without saying so itself, and tell MLflow.
 
     MLflow being away changes nothing: the next synchronisation tells it.
+
+    Args:
+        records: Where the record is.
+        projection: Writes to MLflow.
+        record: The evaluation that is still open.
+        ended: What it ends as, FAILED or KILLED, or how its Dagster run ended.
     """
-    killed = status is Status.KILLED
+    run_status = _STATUS_OF_RUN[ended] if isinstance(ended, Status) else ended
+    killed = run_status is dg.DagsterRunStatus.CANCELED
+    if killed:
+        error_class, error = "RunCanceled", "its Dagster run was terminated"
+    elif record.run is not None and record.run.process.gone:
+        error_class, error = "ProcessDied", "the process that ran it is gone"
+    else:
+        error_class = "RunEnded"
+        error = f"its Dagster run ended as {run_status.value} without closing it"
     part = StatusPart(
-        status=status,
-        error_class="RunCanceled" if killed else "ProcessDied",
-        error="its Dagster run was terminated" if killed else _DIED,
+        status=Status.KILLED if killed else Status.FAILED,
+        error_class=error_class,
+        error=error,
         at=datetime.now(UTC),
     )
     records.append(record.evaluation_id, record.model_key, part)
@@ -55,9 +75,13 @@ def evaluation_of_run(records: Records, run: dg.DagsterRun) -> EvaluationRecord 
     key = run.tags.get("dagster/partition")
     if key is None:
         return None
-    record = records.read(evaluation_id(run.root_run_id or run.run_id, key))
-    mine = record is not None and record.run is not None and record.run.dagster_run_id == run.run_id
-    return record if mine and record and record.state is Status.RUNNING else None
+    for begun_by in dict.fromkeys((run.run_id, run.root_run_id or run.run_id)):
+        record = records.read(evaluation_id(begun_by, key))
+        if record is None or record.run is None or record.state is not Status.RUNNING:
+            continue
+        if record.run.dagster_run_id == run.run_id:
+            return record
+    return None
 
 
 def dead_runs(instance: dg.DagsterInstance, records: Records) -> list[DeadRun]:
@@ -77,8 +101,8 @@ def dead_runs(instance: dg.DagsterInstance, records: Records) -> list[DeadRun]:
 
 def orphaned(
     instance: dg.DagsterInstance, records: Records
-) -> Iterator[tuple[EvaluationRecord, Status]]:
-    """Evaluations that say RUNNING although their Dagster run is over or unknown."""
+) -> Iterator[tuple[EvaluationRecord, Status | dg.DagsterRunStatus]]:
+    """Evaluations that say RUNNING although their Dagster run is over or unknown, and its end."""
     for record in records.all():
         if record.run is None or record.state is not Status.RUNNING:
             continue
@@ -87,5 +111,4 @@ def orphaned(
             if record.run.process.gone:
                 yield record, Status.FAILED
         elif run.is_finished:
-            canceled = run.status is dg.DagsterRunStatus.CANCELED
-            yield record, Status.KILLED if canceled else Status.FAILED
+            yield record, run.status

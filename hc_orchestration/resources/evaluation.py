@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         InputsPart,
         MlflowPart,
         RecordPart,
+        Records,
         RunPart,
         Status,
     )
@@ -32,8 +33,26 @@ _SOFTWARE = ("hc-orchestration", "dagster", "mlflow", "spacy", "python")
 
 
 def evaluation_id(root_run_id: str, model_key: str) -> str:
-    """The id of an evaluation: the same for every retry and re-execution of one Dagster run."""
+    """The id of the evaluation that a Dagster run began, whichever run ends it."""
     return str(uuid.uuid5(_NAMESPACE, f"{root_run_id}/{model_key}"))
+
+
+def evaluation_id_of_run(records: "Records", run: dg.DagsterRun, model_key: str) -> str:
+    """The id of the evaluation that a run works on.
+
+    A re-execution goes on with the evaluation of its root run unless another run has finished
+    that: then it is an evaluation of its own. All steps of a run get the same answer.
+    """
+    from hc_orchestration.storage.records import Status
+
+    own = evaluation_id(run.run_id, model_key)
+    if run.root_run_id in (None, run.run_id) or records.read(own) is not None:
+        return own
+    of_root = evaluation_id(run.root_run_id or run.run_id, model_key)
+    record = records.read(of_root)
+    if record is None or record.run is None or record.state is not Status.FINISHED:
+        return of_root
+    return of_root if record.run.dagster_run_id == run.run_id else own
 
 
 class EvaluationStep:
@@ -47,7 +66,7 @@ class EvaluationStep:
         self.step = str(context.op_execution_context.op_handle)
         run = context.run
         self.run_id = run.run_id
-        self.evaluation_id = evaluation_id(run.root_run_id or run.run_id, self.key)
+        self.evaluation_id = evaluation_id_of_run(workspace.records, run, self.key)
         self._projection = mlflow.projection(workspace)
         self.begun = datetime.now(UTC)
 
@@ -87,8 +106,11 @@ class EvaluationStep:
         record = self.workspace.records.read(self.evaluation_id)
         run = record.run if record else None
         if record and run and run.dagster_run_id == self.run_id:
-            retried = record.status is not None and record.status.failed_step == self.step
-            if record.state == Status.RUNNING or not retried:
+            failed = record.status.failed_step if record.status else None
+            retried = self.context.retry_number > 0
+            if failed not in (None, self.step) or not (retried or failed):
+                return
+            if record.state is Status.FINISHED:  # it failed after it had said that it is done
                 return
         started = run.started_at if run else self.begun
         running = StatusPart(status=Status.RUNNING, at=self.begun)
@@ -109,19 +131,31 @@ class EvaluationStep:
         return not left
 
     def fail(self, status: "Status", error_class: str, message: str | None) -> None:
-        """Record that the evaluation ended here, and why, in words that are safe to show."""
+        """Record that the evaluation ended here, and why, in words that are safe to show.
+
+        What goes wrong meanwhile is logged by its class only: it must not hide what ended the
+        step. A record that stays open is closed with its Dagster run.
+        """
         from hc_orchestration.storage.records import StatusPart
 
-        self._append(
-            StatusPart(
-                status=status,
-                error_class=error_class,
-                error=message,
-                failed_step=self.step,
-                at=datetime.now(UTC),
-            )
+        part = StatusPart(
+            status=status,
+            error_class=error_class,
+            error=message,
+            failed_step=self.step,
+            at=datetime.now(UTC),
         )
-        self._project()
+        try:
+            record = self.workspace.records.read(self.evaluation_id)
+            run = record.run if record else None
+            begun = run is not None and run.dagster_run_id == self.run_id
+            missing = () if begun else (self._run_part(run.started_at if run else self.begun),)
+            self._append(*missing, part)
+            self._project()
+        except Exception as error:  # noqa: BLE001
+            self.context.log.warning(
+                "The end of the step was not told everywhere: %s.", type(error).__name__
+            )
 
     def materialized(
         self,
@@ -142,22 +176,36 @@ class EvaluationStep:
         )
 
     def checked(
-        self, *, passed: bool, description: str, metadata: Mapping[str, Any]
+        self,
+        *,
+        passed: bool,
+        description: str,
+        metadata: Mapping[str, Any],
+        name: str | None = None,
     ) -> dg.AssetCheckResult:
-        """Finish a check that blocks; a failed one ends the evaluation, as no asset would."""
+        """Finish a check that blocks; a failed one ends the evaluation, as no asset would.
+
+        `name` is that of the check, where a step has several.
+        """
         from hc_orchestration.storage.records import Status
 
         if not passed:
             self.fail(Status.FAILED, "AssetCheckFailed", f"{self.step}: {description}")
         elif self._done():
             self._project()
-        return dg.AssetCheckResult(passed=passed, description=description, metadata=dict(metadata))
+        return dg.AssetCheckResult(
+            check_name=name, passed=passed, description=description, metadata=dict(metadata)
+        )
 
     def told_mlflow(self) -> dg.AssetCheckResult:
-        """Finish, and warn when MLflow lacks what the record says: it changes no result."""
-        self.finish()
+        """After all else: warn when MLflow lacks what the record says; it changes no result."""
+        from hc_orchestration.storage.records import Status
+
+        if self.record.state is Status.RUNNING:  # else it was told of the end already
+            self._project()
         complete = self.record.projected
         return dg.AssetCheckResult(
+            check_name="mlflow_up_to_date",
             passed=complete,
             severity=dg.AssetCheckSeverity.WARN,
             description=(
@@ -203,14 +251,15 @@ class EvaluationStep:
 
     def _planned(self) -> tuple[str, ...]:
         """The steps of the chain that this run executes, checks among them, in order."""
-        from hc_orchestration.storage.records import CHAIN
+        from hc_orchestration.storage.records import CHAIN, CHECK_STEPS
 
         run = self.context.run
         steps = run.step_keys_to_execute
         if steps is None and run.execution_plan_snapshot_id:
             plan = self.context.instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
             steps = plan.step_keys_to_execute
-        return tuple(step for step in steps or (self.step,) if step.startswith(CHAIN))
+        ours = (*CHAIN, *CHECK_STEPS)
+        return tuple(step for step in steps or (self.step,) if step in ours)
 
 
 @contextmanager
@@ -228,10 +277,13 @@ def evaluation_step(
     from hc_orchestration.storage.records import Status
 
     step = EvaluationStep(context, workspace.open(), mlflow)
-    step.begin()
     try:
+        step.begin()
         yield step
-    except dg.RetryRequested:  # not over: the next attempt goes on with the same record
+    except dg.RetryRequested as asked:
+        # Not over while there are attempts left: the next one goes on with the same record.
+        if context.retry_number >= asked.max_retries:
+            step.fail(Status.FAILED, "RetryRequested", "no attempt is left")
         raise
     except Exception as error:
         message = redacted_error(error)

@@ -10,15 +10,32 @@ from hc_orchestration.healthcare.provenance import check_provenance
 
 if TYPE_CHECKING:
     from hc_orchestration.resources.evaluation import EvaluationStep
+    from hc_orchestration.storage.records import ExtractionPart
+
+
+def pinned_extraction(step: "EvaluationStep") -> "ExtractionPart":
+    """The extraction that the pinned inputs belong to; it names the version of the entities.
+
+    Raises:
+        EvaluationError: It did not finish.
+    """
+    extraction = step.extraction_record().extraction
+    if extraction is None:
+        message = f"the extraction of {step.key} did not finish. Materialize extracted_entities."
+        raise EvaluationError(message)
+    return extraction
 
 
 def notes_and_entities(step: "EvaluationStep") -> tuple[pl.LazyFrame, pl.LazyFrame]:
-    """The notes of the pinned corpus version, and the model's rows for them."""
+    """The notes of the pinned corpus version, and the model's rows for them that are scored."""
     inputs = step.inputs()
     tables = step.workspace
     notes = tables.corpus.notes(inputs.corpus_version)
     entities = tables.entities.of_corpus(
-        step.key, inputs.model_fingerprint, inputs.corpus_version, None
+        step.key,
+        inputs.model_fingerprint,
+        inputs.corpus_version,
+        pinned_extraction(step).entities_version,
     )
     return notes, entities
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from hc_orchestration.models.catalogue import UNTYPED, ModelEntry
 from hc_orchestration.models.store import installed_model
 from hc_orchestration.reporting.comparison import compare_models, comparison_rows
 from hc_orchestration.reporting.metadata import markdown_table
+from hc_orchestration.resources.integrity import pinned_extraction
 from hc_orchestration.scoring.evaluation import evaluate
 from hc_orchestration.scoring.identity import evaluation_digest
 from hc_orchestration.storage.files import StoredFile
@@ -31,6 +33,8 @@ from hc_orchestration.storage.records import (
     Status,
 )
 from hc_orchestration.storage.workspace import Workspace
+
+SCORING_STEP = "evaluation_metrics"
 
 if TYPE_CHECKING:
     from hc_orchestration.resources.evaluation import EvaluationStep
@@ -80,10 +84,7 @@ def score(step: "EvaluationStep") -> tuple[InputsPart, MetricsPart, pl.DataFrame
     """Score the extracted entities of the pinned corpus version."""
     workspace, entry = step.workspace, step.entry
     inputs = step.inputs()
-    extraction = step.extraction_record().extraction
-    if extraction is None:
-        message = f"the extraction of {step.key} did not finish. Materialize extracted_entities."
-        raise EvaluationError(message)
+    extraction = pinned_extraction(step)
     labels = workspace.study.labels
     mapping = checked_mapping(entry, labels)
     entities = workspace.entities.of_corpus(
@@ -131,22 +132,28 @@ def checked_mapping(entry: ModelEntry, labels: tuple[str, ...]) -> dict[str, str
 def record_provenance(step: "EvaluationStep") -> tuple[tuple[RecordPart, ...], ProvenancePart]:
     """Build and store the Provenance of the evaluation, unless nothing changed since the last one.
 
+    A Provenance of an earlier evaluation's scores tells of the time and the software of that
+    evaluation; only `recorded` is of now.
+
     Returns:
         The parts that the record names when it describes an earlier evaluation's scores, and the
         provenance part.
     """
     workspace = step.workspace
     record = step.record
-    evaluated = record if record.metrics else _last_evaluated(step)
-    inputs, metrics = evaluated.inputs, evaluated.metrics
-    if inputs is None or metrics is None or record.run is None:
+    earlier = workspace.records.of_model(step.key)
+    evaluated = _described(record, earlier) or record
+    inputs, metrics, run = evaluated.inputs, evaluated.metrics, evaluated.run
+    if inputs is None or metrics is None or run is None or record.run is None:
         message = f"model {step.key} has no scores. Materialize evaluation_metrics first."
         raise EvaluationError(message)
     copied: tuple[RecordPart, ...] = () if evaluated is record else (inputs, metrics)
-    before = _evaluated_before(step, metrics.evaluation_digest)
-    if before is not None and before.provenance is not None:
-        return copied, before.provenance
+    before = _same_provenance(record, evaluated, earlier)
+    if before is not None:
+        return copied, before
     now = datetime.now(UTC)
+    status = evaluated.status
+    ended = now if evaluated is record or status is None else status.at
     extraction = evaluated.extraction
     resource = build_provenance(
         EvaluationFacts(
@@ -161,10 +168,10 @@ def record_provenance(step: "EvaluationStep") -> tuple[tuple[RecordPart, ...], P
                 file.name: file.sha256
                 for file in (*(extraction.files if extraction else ()), *metrics.files)
             },
-            software=record.run.software,
+            software=run.software,
             dagster_run_id=step.run_id,
-            started=(evaluated.run or record.run).started_at,
-            ended=now,
+            started=run.started_at,
+            ended=ended,
             recorded=now,
         )
     )
@@ -248,12 +255,56 @@ def _evaluated_before(step: "EvaluationStep", digest: str) -> EvaluationRecord |
     return None
 
 
-def _last_evaluated(step: "EvaluationStep") -> EvaluationRecord:
-    for record in step.workspace.records.of_model(step.key):
-        if record.metrics is not None:
-            return record
-    message = f"model {step.key} has no scores. Materialize evaluation_metrics first."
-    raise EvaluationError(message)
+def _same_provenance(
+    record: EvaluationRecord, evaluated: EvaluationRecord, of_model: Sequence[EvaluationRecord]
+) -> ProvenancePart | None:
+    """A stored Provenance that says all that one of `evaluated` would, the times left out."""
+    for other in of_model:
+        if other.evaluation_id == record.evaluation_id or other.state != Status.FINISHED:
+            continue
+        described = _described(other, of_model)
+        if (
+            other.provenance is not None
+            and described is not None
+            and _digest(described) == _digest(evaluated)
+            and _circumstances(other) == _circumstances(record)
+            and _software(described) == _software(evaluated)
+        ):
+            return other.provenance
+    return None
+
+
+def _described(
+    record: EvaluationRecord, of_model: Sequence[EvaluationRecord]
+) -> EvaluationRecord | None:
+    """The evaluation that made the scores which a record's Provenance is of: itself or an earlier.
+
+    Args:
+        record: The record.
+        of_model: The records of the model, those that were touched last first.
+    """
+    if _scored(record):
+        return record
+    ids = [other.evaluation_id for other in of_model]
+    start = ids.index(record.evaluation_id) if record.evaluation_id in ids else -1
+    return next(filter(_scored, of_model[start + 1 :]), None)
+
+
+def _scored(record: EvaluationRecord) -> bool:
+    """Whether its own run made its scores; a Provenance made alone copies those of another."""
+    return record.metrics is not None and SCORING_STEP in record.done
+
+
+def _digest(record: EvaluationRecord) -> str | None:
+    return record.metrics.evaluation_digest if record.metrics else None
+
+
+def _software(record: EvaluationRecord) -> dict[str, str] | None:
+    return record.run.software if record.run else None
+
+
+def _circumstances(record: EvaluationRecord) -> object:
+    return (record.run.context, record.run.software) if record.run else None
 
 
 def _keep(workspace: Workspace, name: str, content: bytes) -> StoredFile:

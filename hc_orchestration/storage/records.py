@@ -32,7 +32,15 @@ EVALUATIONS = TableSpec(
 
 
 CHAIN = ("model_files", "extracted_entities", "evaluation_metrics", "provenance")
-"""The assets of one evaluation; the steps of their checks begin with the asset's name."""
+"""The assets of one evaluation; each is a step of the same name."""
+
+CHECK_STEPS = (
+    "extracted_entities_every_note_has_one_row",
+    "extracted_entities_spans_lie_in_their_notes",
+    "evaluation_metrics_scores_within_bounds",
+    "provenance_checks",
+)
+"""The steps of the checks of one evaluation; the last one does both checks of provenance."""
 
 
 class Status(StrEnum):
@@ -56,7 +64,11 @@ class RecordPart(BaseModel):
 
 
 class RunPart(RecordPart):
-    """Which Dagster run evaluates (or evaluated last) which model for which study."""
+    """Which Dagster run evaluates (or evaluated last) which model for which study.
+
+    Attributes:
+        attempt: Which attempt of a step is running, or ran last when one was retried; from 1.
+    """
 
     dagster_run_id: str
     root_run_id: str
@@ -177,16 +189,23 @@ class EvaluationRecord(BaseModel):
 
     @classmethod
     def from_rows(cls, evaluation_id: str, model_key: str, rows: Sequence[tuple[str, str]]) -> Self:
-        """Fold (part, content) rows, oldest first; `done:<step>` rows name finished steps."""
+        """Fold (part, content) rows, oldest first; `done` rows name finished steps.
+
+        Another Dagster run does its planned steps anew; a step retried in the same run does not
+        undo the others.
+        """
         parts: dict[str, Any] = {}
         done: list[str] = []
         for part, content in rows:
             if part == DONE:
                 done.append(content)
-            else:
-                parts[part] = _PARTS[part].model_validate_json(content)
-                if part == RunPart.part_name():
-                    done = [step for step in done if step not in parts[part].planned]
+                continue
+            made = _PARTS[part].model_validate_json(content)
+            if isinstance(made, RunPart):
+                before = parts.get(part)
+                if before is None or before.dagster_run_id != made.dagster_run_id:
+                    done = [step for step in done if step not in made.planned]
+            parts[part] = made
         return cls(
             evaluation_id=evaluation_id,
             model_key=model_key,

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hc_orchestration.corpora.ingest import Ingestion
+from hc_orchestration.models.store import installed_model
 from hc_orchestration.scoring.identity import evaluation_digest
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import EvaluationRecord, Status
@@ -32,30 +33,34 @@ def workspace(settings: Settings) -> Workspace:
 
 @pytest.fixture
 def record_evaluation(workspace: Workspace) -> Callable[..., EvaluationRecord]:
-    """Writes the record of an evaluation of the stored corpus."""
+    """Writes the record of an evaluation of the stored corpus by the model as it is now."""
 
     def write(
         evaluation_id: str,
         key: str,
         values: dict[str, float],
         status: Status = Status.FINISHED,
+        fingerprint: str | None = None,
         **changes: Any,
     ) -> EvaluationRecord:
         corpus = workspace.corpus.required()
         labels = workspace.study.labels
-        mapping = workspace.catalogue.entry(key).label_mapping(labels)
+        entry = workspace.catalogue.entry(key)
+        mapping = entry.label_mapping(labels)
+        store = workspace.settings.model_store
+        model = fingerprint or installed_model(entry, store).fingerprint
         parts = {
             "run": run_part(partition_key=key),
             "inputs": inputs_part(
                 corpus_version=corpus.version,
                 corpus_digest=corpus.digest,
-                model_fingerprint=FINGERPRINT,
+                model_fingerprint=model,
                 pinned_by=evaluation_id,
             ),
             "extraction": extraction_part(),
             "metrics": metrics_part(
                 values=values,
-                evaluation_digest=evaluation_digest(corpus.digest, FINGERPRINT, labels, mapping),
+                evaluation_digest=evaluation_digest(corpus.digest, model, labels, mapping),
             ),
             "status": status_part(status),
             **changes,

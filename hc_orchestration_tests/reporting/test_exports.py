@@ -69,6 +69,7 @@ def evaluated(workspace: Workspace, record_evaluation: Evaluate) -> Workspace:
         "e1",
         TERMS,
         {"strict.f1": 0.5},
+        fingerprint=FINGERPRINT,
         extraction=extraction_part(entities_version=workspace.entities.version(TERMS)),
         provenance=provenance_part(stored),
     )
