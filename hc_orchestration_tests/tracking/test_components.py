@@ -161,7 +161,8 @@ def test_a_reset_counts_anew_in_the_same_run(store: Store) -> None:
         component("text")
         component.reset()
         component("text")
-    assert store.points(store.run(), "pipeline.call_count") == [(1, 1)]
+    points = store.points(store.run(), "pipeline.call_count")
+    assert set(points) == {(1, 1)}  # MLflow keeps one point or two, as the milliseconds fall
 
 
 def test_params_of_the_pipeline_get_the_prefix(store: Store) -> None:
