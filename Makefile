@@ -37,7 +37,8 @@ bench: $(READY)
 
 setup: $(READY)
 
-# Hashes of every file are in requirements.lock; no index is named there, so any mirror will do.
+# requirements.lock holds every package with its hashes, so nothing is left to resolve (--no-deps); it
+# names no index, so any mirror will do.
 $(READY): requirements.lock pyproject.toml
 	@python=""; \
 	for candidate in python3 python3.12 python3.11; do \
@@ -50,7 +51,7 @@ $(READY): requirements.lock pyproject.toml
 	  uv pip sync --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock && \
 	  uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
 	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
 	fi
 	@touch $(READY)
