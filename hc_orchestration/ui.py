@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
+
 from hc_orchestration.errors import HcError
 from hc_orchestration.home import prepare_home
 from hc_orchestration.settings import Settings
@@ -58,6 +60,7 @@ def serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
         UiError: A port is taken, or a service stopped by itself; the message names its log.
     """
     prepare_home(settings)
+    _make_dagster_stores()
     open_client(MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url))
     wanted = services(settings, dagster_port, mlflow_port)
     for service in wanted:
@@ -82,6 +85,14 @@ def serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
                     message = f"{name} stopped by itself; see {logs / name}.log"
                     raise UiError(message)
             time.sleep(0.5)
+
+
+def _make_dagster_stores() -> None:
+    """Touch every store of a new instance, so that web server and daemon do not race to make it."""
+    with dg.DagsterInstance.get() as instance:
+        instance.get_runs(limit=1)
+        instance.all_asset_keys()
+        instance.all_instigator_state()
 
 
 def _mlflow_page(settings: Settings, environment: Mapping[str, str]) -> str:
