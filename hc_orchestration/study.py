@@ -55,6 +55,17 @@ class Privacy(StrictModel):
     pseudonymize_note_ids: bool = False
 
 
+class Quarantine(StrictModel):
+    """How much of a corpus may be in quarantine.
+
+    Attributes:
+        maximum_share: Quarantined part of the records read above which the corpus is refused; None
+            refuses none.
+    """
+
+    maximum_share: float | None = Field(default=None, ge=0, le=1)
+
+
 class Study(StrictModel):
     """A study: which notes, which labels, for whom and why.
 
@@ -64,6 +75,7 @@ class Study(StrictModel):
         slices: Note attributes to score separately; checked, not used by this version.
         gates: Thresholds; checked, not used by this version.
         cluster: The note attribute that is the sampling unit; checked, not used by this version.
+        quarantine: How much of the corpora may be unusable.
         privacy: What may leave the tables; its smallest cell also screens the context.
     """
 
@@ -77,6 +89,7 @@ class Study(StrictModel):
     gates: tuple[Gate, ...] = ()
     cluster: str | None = None
     schedule: Schedule = Schedule()
+    quarantine: Quarantine = Quarantine()
     privacy: Privacy = Privacy()
 
     @property

@@ -52,6 +52,8 @@ def corpus_metadata(corpus: "CorpusVersion") -> dict[str, Any]:
         "quarantined": counts["quarantined"],
         "duplicates": counts["duplicates"],
         "duplicate_texts": counts["duplicate_texts"],
+        "not_selected": counts.get("not_selected", 0),
+        "gold_discontinuous": counts.get("gold_discontinuous", 0),
         "gold_mentions": sum(counts["gold"].values()),
         "table_version": corpus.version,
         "changed": corpus.changed,

@@ -89,6 +89,7 @@ class InputsPart(RecordPart):
 
     Attributes:
         pinned_by: The evaluation that fixed them; another one when only later steps were run.
+        selection: JSON of what the corpora select beyond all of their notes, by corpus.
     """
 
     corpus_version: int
@@ -99,6 +100,7 @@ class InputsPart(RecordPart):
     loader: str
     model_bytes: int
     pinned_by: str
+    selection: str | None = None
 
 
 class ExtractionPart(RecordPart):

@@ -1,0 +1,112 @@
+"""The files that a corpus path stands for, on whatever store fsspec opens."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+from hc_orchestration.errors import CorpusError
+
+_COMPRESSED = ("", ".gz")
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusFile:
+    """One file of a corpus.
+
+    Attributes:
+        name: Path below the corpus's folder, fit to be shown.
+        outside: Whether it is a link that leads out of the folder it was found in.
+    """
+
+    filesystem: Any
+    path: str
+    name: str
+    outside: bool = False
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """The content, unpacked."""
+        from fsspec.core import OpenFile, get_compression
+
+        with OpenFile(
+            self.filesystem, self.path, "rb", get_compression(self.path, "infer")
+        ) as file:
+            yield file
+
+    def beside(self, suffix: str, other: str) -> "CorpusFile | None":
+        """The file of the same name with `other` for `suffix`, compressed or not, if it is there."""
+        base = self.path.removesuffix(".gz").removesuffix(suffix)
+        for packed in _COMPRESSED:
+            path = base + other + packed
+            if self.filesystem.isfile(path):
+                outside = _leads_out(self.filesystem, path, os.path.dirname(self.path))
+                return CorpusFile(self.filesystem, path, shown_name(path), outside)
+        return None
+
+    def digest(self) -> str:
+        """The sha256 (hex) of the stored bytes, packed as they are."""
+        state = hashlib.sha256()
+        with self.filesystem.open(self.path, "rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                state.update(chunk)
+        return state.hexdigest()
+
+
+def corpus_files(
+    corpus: str, path: str, form: str, suffixes: tuple[str, ...]
+) -> Iterator[CorpusFile]:
+    """The files at `path` (a file, a folder, a glob, a URL), in the order of their names.
+
+    Raises:
+        CorpusError: Nothing is there, or the store cannot be reached.
+    """
+    from fsspec.core import url_to_fs
+
+    endings = tuple(suffix + packed for suffix in suffixes for packed in _COMPRESSED)
+    shown = without_login(path)
+    folder = ""
+    try:
+        filesystem, root = url_to_fs(path)
+        if filesystem.isfile(root):
+            paths = [root]
+        elif filesystem.isdir(root):
+            folder = root
+            paths = [found for found in filesystem.find(root) if found.endswith(endings)]
+        else:
+            paths = [found for found in filesystem.glob(root) if filesystem.isfile(found)]
+    except (OSError, ValueError, ImportError) as error:
+        message = f"corpus '{corpus}': {shown} cannot be opened ({type(error).__name__})."
+        raise CorpusError(message) from None
+    if not paths:
+        kinds = ", ".join(endings)
+        message = (
+            f"corpus '{corpus}': no {form} file at {shown}. "
+            f"Mend `path` in the study file (a folder is searched for {kinds})."
+        )
+        raise CorpusError(message)
+    for found in sorted(paths):
+        below = found.removeprefix(folder).lstrip("/") if folder else found.rsplit("/", 1)[-1]
+        outside = bool(folder) and _leads_out(filesystem, found, folder)
+        yield CorpusFile(filesystem, found, shown_name(below), outside)
+
+
+def without_login(path: str) -> str:
+    """A path without the login that a URL may hold."""
+    return re.sub(r"//[^/@]*@", "//", path)
+
+
+def shown_name(name: str) -> str:
+    """A name without the control characters and lone surrogates that a file name may hold."""
+    return "".join(character if character.isprintable() else "?" for character in name)
+
+
+def _leads_out(filesystem: Any, path: str, folder: str) -> bool:  # noqa: ANN401 - fsspec has no types
+    if "file" not in filesystem.protocol:
+        return False
+    root = os.path.realpath(folder)
+    return os.path.commonpath([root, os.path.realpath(path)]) != root
