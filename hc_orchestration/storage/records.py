@@ -63,6 +63,24 @@ class RecordPart(BaseModel):
         return cls.__name__.removesuffix("Part").lower()
 
 
+class ShownIn(RecordPart):
+    """Where and how MLflow shows an evaluation, as the deployment was set when it began.
+
+    Attributes:
+        experiment: In place of the study's name.
+        parent_run_id: The MLflow run that it becomes a child of.
+        run_id: The MLflow run that it goes into, in place of one of its own.
+        tags: Added to ours.
+        per_note_steps: For how many notes counts are logged by step; the artifact has all.
+    """
+
+    experiment: str | None = None
+    parent_run_id: str | None = None
+    run_id: str | None = None
+    tags: dict[str, str] = {}
+    per_note_steps: int = 200
+
+
 class RunPart(RecordPart):
     """Which Dagster run evaluates (or evaluated last) which model for which study.
 
@@ -82,6 +100,12 @@ class RunPart(RecordPart):
     software: dict[str, str]
     context: HealthcareRunContext
     started_at: datetime
+    shown_in: ShownIn = ShownIn()
+
+    @property
+    def experiment(self) -> str:
+        """Name of the MLflow experiment."""
+        return self.shown_in.experiment or self.study
 
 
 class InputsPart(RecordPart):
