@@ -10,7 +10,6 @@ from hc_orchestration.models.loaders.protocol import CPU, ModelSpan
 from hc_orchestration.models.store import InstalledModel
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 OUTSIDE = "O"
