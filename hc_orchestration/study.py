@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from hc_orchestration.corpora.sources import CorpusSource
 from hc_orchestration.healthcare.contexts import StudyContext
+from hc_orchestration.healthcare.facts import ProvenanceProfile
 from hc_orchestration.healthcare.guard import IdentifierError, screen_context
 from hc_orchestration.yaml_model import StrictModel, load_yaml_model
 
@@ -64,6 +65,7 @@ class Study(StrictModel):
         slices: Note attributes to score separately; checked, not used by this version.
         gates: Thresholds; checked, not used by this version.
         cluster: The note attribute that is the sampling unit; checked, not used by this version.
+        provenance: How records name things.
         privacy: What may leave the tables; its smallest cell also screens the context.
     """
 
@@ -78,6 +80,7 @@ class Study(StrictModel):
     cluster: str | None = None
     schedule: Schedule = Schedule()
     privacy: Privacy = Privacy()
+    provenance: ProvenanceProfile = Field(default_factory=ProvenanceProfile)
 
     @property
     def unused(self) -> tuple[str, ...]:

@@ -101,6 +101,7 @@ def test_mlflow_holds_the_artifacts_by_their_names(settings: Settings, run_job: 
     assert {item.path for item in client.list_artifacts(run.info.run_id)} == {
         "entity_distribution.json",
         "fhir_provenance.json",
+        "fhir_provenance_bundle.json",
         "healthcare_context.json",
         "metrics.parquet",
         "model_card.json",

@@ -24,6 +24,7 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     storage: str = Field(description="Root URI of the tables (HC_STORAGE).")
     dagster_url: str = Field(description="Root of the Dagster web page that links point to.")
     mlflow_url: str = Field(description="Root of the MLflow web page that links point to.")
+    signing_key: str = Field(default="", description="Private key file (HC_SIGNING_KEY).")
 
     @classmethod
     def of(cls, settings: Settings) -> "WorkspaceResource":
@@ -35,6 +36,7 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             storage=settings.storage,
             dagster_url=settings.dagster_url,
             mlflow_url=settings.mlflow_url,
+            signing_key=str(settings.signing_key or ""),
         )
 
     def open(self) -> "Workspace":
@@ -49,6 +51,7 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             tracking_uri="",
             dagster_url=self.dagster_url,
             mlflow_url=self.mlflow_url,
+            signing_key=Path(self.signing_key) if self.signing_key else None,
         )
         return Workspace(settings)
 

@@ -166,9 +166,17 @@ class MetricsPart(RecordPart):
 
 
 class ProvenancePart(RecordPart):
-    """The stored Provenance resource; `of_evaluation` is an earlier one if nothing changed."""
+    """The stored record; `of_evaluation` is an earlier evaluation if nothing changed.
+
+    Attributes:
+        file: The Bundle; its sha256 is the digest of the record.
+        resource: The Provenance resource alone; None in records of before there were Bundles.
+        previous: Digest of the record that this one follows in the model's chain.
+    """
 
     file: StoredFile
+    resource: StoredFile | None = None
+    previous: str | None = None
     of_evaluation: str
     evaluation_digest: str
 

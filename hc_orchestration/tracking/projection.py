@@ -302,6 +302,8 @@ def _files(record: EvaluationRecord) -> list[StoredFile]:
         files += record.metrics.files
     if record.provenance:
         files.append(record.provenance.file)
+        if record.provenance.resource:
+            files.append(record.provenance.resource)
     return files
 
 
