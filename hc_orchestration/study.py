@@ -62,14 +62,6 @@ class Gate(StrictModel):
             raise ValueError(message)
         return metric
 
-    @field_validator("name")
-    @classmethod
-    def _checkable_name(cls, name: str | None) -> str | None:
-        if name is not None and re.fullmatch(r"\w+", name, re.ASCII) is None:
-            message = "a gate's name holds letters, digits and _ only"
-            raise ValueError(message)
-        return name
-
     @property
     def score(self) -> str:
         """The name of the score that it looks at: `strict.f1.label.DISEASE`."""
@@ -77,16 +69,11 @@ class Gate(StrictModel):
 
     @property
     def check(self) -> str:
-        """The name of its check: as given, else what it says (`strict_f1_minimum_0_6`)."""
-        if self.name is not None:
-            return self.name
-        kind, threshold = (
-            ("minimum", self.minimum)
-            if self.regression is None
-            else ("regression", self.regression)
-        )
-        parts = [self.metric, self.label, kind, f"{threshold:g}"]
-        return re.sub(r"\W", "_", "_".join(part for part in parts if part), flags=re.ASCII)
+        """The name of its check: what it is called, else what it says (`strict_f1_minimum_0_6`)."""
+        threshold = self.minimum if self.regression is None else self.regression
+        kind = "minimum" if self.regression is None else "regression"
+        said = " ".join(filter(None, (self.metric, self.label, kind, f"{threshold:g}")))
+        return re.sub(r"\W", "_", self.name or said, flags=re.ASCII)
 
     @model_validator(mode="after")
     def _label_has_the_metric(self) -> Self:

@@ -200,11 +200,11 @@ def _rows(
     ).fill_nan(None)
     # A label's row of a mode that ignores labels has gold of its own, and no predictions.
     of_gold = (pl.col("average") == PER_LABEL) & pl.col("mode").is_in(layout.label_blind)
-    return _complete(frame.with_columns(predicted=pl.when(~of_gold).then("predicted")))
+    return complete_scores(frame.with_columns(predicted=pl.when(~of_gold).then("predicted")))
 
 
 def _withheld_rows(layout: Layout, name: str) -> pl.DataFrame:
-    return _complete(pl.DataFrame({**_keys(layout, name), "withheld": True}))
+    return complete_scores(pl.DataFrame({**_keys(layout, name), "withheld": True}))
 
 
 def _keys(layout: Layout, name: str) -> dict[str, list[str]]:
@@ -218,7 +218,8 @@ def _keys(layout: Layout, name: str) -> dict[str, list[str]]:
     }
 
 
-def _complete(frame: pl.DataFrame) -> pl.DataFrame:
+def complete_scores(frame: pl.DataFrame) -> pl.DataFrame:
+    """The columns of `SCORE_SCHEMA`, those that `frame` lacks as null."""
     missing = [pl.lit(None).alias(name) for name in SCORE_SCHEMA if name not in frame.columns]
     return frame.with_columns(missing).select(
         pl.col(name).cast(kind) for name, kind in SCORE_SCHEMA.items()
