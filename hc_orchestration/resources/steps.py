@@ -2,7 +2,6 @@
 
 import io
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -11,15 +10,16 @@ from hc_orchestration.errors import EvaluationError
 from hc_orchestration.extraction.corpus import extract_corpus
 from hc_orchestration.models.catalogue import UNTYPED, ModelEntry
 from hc_orchestration.models.store import installed_model
-from hc_orchestration.reporting.comparison import compare_models, comparison_rows
-from hc_orchestration.reporting.metadata import markdown_table
+from hc_orchestration.reporting.gates import gates_part
 from hc_orchestration.resources.integrity import pinned_extraction
+from hc_orchestration.scoring.bootstrap import Resampling
 from hc_orchestration.scoring.evaluation import evaluate
-from hc_orchestration.scoring.identity import evaluation_digest
+from hc_orchestration.scoring.identity import evaluation_digest, seed_of
 from hc_orchestration.storage.files import StoredFile
 from hc_orchestration.storage.records import (
     EvaluationRecord,
     ExtractionPart,
+    GatesPart,
     InputsPart,
     MetricsPart,
     Status,
@@ -77,19 +77,20 @@ def model_card(entry: ModelEntry) -> dict[str, Any]:
     return {"model": entry.key, **entry.card.model_dump(exclude_none=True)}
 
 
-def score(step: "EvaluationStep") -> tuple[InputsPart, MetricsPart, pl.DataFrame]:
-    """Score the extracted entities of the pinned corpus version."""
+def score(step: "EvaluationStep") -> tuple[InputsPart, MetricsPart, GatesPart, pl.DataFrame]:
+    """Score the extracted entities of the pinned corpus version, and hold them to the gates."""
     workspace, entry = step.workspace, step.entry
     inputs = step.inputs()
     extraction = pinned_extraction(step)
-    labels = workspace.study.labels
-    mapping = checked_mapping(entry, labels)
+    plan = workspace.study.scoring
+    mapping = checked_mapping(entry, plan.labels)
     entities = workspace.entities.of_corpus(
         step.key, inputs.model_fingerprint, inputs.corpus_version, extraction.entities_version
     )
-    notes = workspace.corpus.notes(inputs.corpus_version).select("note_id", "gold")
-    result = evaluate(notes, entities, labels, mapping, untyped=entry.untyped)
-    digest = evaluation_digest(inputs.corpus_digest, inputs.model_fingerprint, labels, mapping)
+    notes = workspace.corpus.notes(inputs.corpus_version)
+    digest = evaluation_digest(inputs.corpus_digest, inputs.model_fingerprint, plan, mapping)
+    resampling = Resampling(seed_of("bootstrap", digest))
+    result = evaluate(notes, entities, plan, mapping, resampling)
     version = workspace.metrics.insert(step.key, digest, result.scores, result.counts)
     return (
         inputs,
@@ -101,9 +102,14 @@ def score(step: "EvaluationStep") -> tuple[InputsPart, MetricsPart, pl.DataFrame
             annotated=result.annotated,
             predicted_unmapped=result.predicted_unmapped,
             not_applicable=result.not_applicable,
+            withheld=result.withheld,
             metrics_version=version,
-            files=(_keep(workspace, "metrics.parquet", parquet_bytes(result.scores)),),
+            files=(
+                _keep(workspace, "metrics.parquet", parquet_bytes(result.scores)),
+                _keep(workspace, "error_analysis.json", result.errors.as_json()),
+            ),
         ),
+        gates_part(workspace.study.gates, result.scores, result.not_applicable),
         result.scores,
     )
 
@@ -124,39 +130,6 @@ def checked_mapping(entry: ModelEntry, labels: tuple[str, ...]) -> dict[str, str
         )
         raise EvaluationError(message)
     return mapping
-
-
-def compare(
-    workspace: Workspace, comparison_id: str
-) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
-    """Compare all models, store the rows; returns them with metadata and a digest of them."""
-    import hashlib
-
-    import dagster as dg
-
-    models = compare_models(workspace)
-    rows = comparison_rows(models, workspace.corpus.required())
-    now = datetime.now(UTC)
-    workspace.comparisons.append(
-        [{**row, "comparison_id": comparison_id, "compared_at": now} for row in rows]
-    )
-    digests = sorted((row["model_key"], row["evaluation_digest"]) for row in rows)
-    shown = [
-        {name: row[name] for name in ("rank", "model_key", "strict_f1", "exact_f1", "support")}
-        for row in rows
-        if row["rank"] is not None
-    ]
-    missing = [
-        {"model": row["model_key"], "reason": row["missing_reason"]}
-        for row in rows
-        if row["rank"] is None
-    ]
-    metadata = {
-        "ranking": dg.MetadataValue.md(markdown_table(shown)),
-        "missing": dg.MetadataValue.md(markdown_table(missing)),
-        "compared": len(shown),
-    }
-    return rows, metadata, hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def parquet_bytes(frame: pl.DataFrame) -> bytes:

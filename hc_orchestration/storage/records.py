@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from hc_orchestration.errors import StorageError
 from hc_orchestration.healthcare.contexts import HealthcareRunContext
 from hc_orchestration.processes import ProcessIdentity
+from hc_orchestration.scoring.gates import GateOutcome, GateResult
 from hc_orchestration.storage.delta import DeltaStore, TableSpec
 from hc_orchestration.storage.files import StoredFile
 
@@ -152,6 +153,7 @@ class MetricsPart(RecordPart):
         support: Gold mentions.
         predicted_unmapped: Predicted spans with a label that the catalogue does not map.
         not_applicable: Modes that say nothing about this model.
+        withheld: Slices of too few notes.
     """
 
     evaluation_digest: str
@@ -161,8 +163,20 @@ class MetricsPart(RecordPart):
     annotated: int
     predicted_unmapped: int
     not_applicable: tuple[str, ...]
+    withheld: int = 0
     metrics_version: int
     files: tuple[StoredFile, ...]
+
+
+class GatesPart(RecordPart):
+    """What the study's `minimum` gates, as they were then, said of the scores.
+
+    Attributes:
+        outcome: passed, failed or inconclusive; None when there are no gates.
+    """
+
+    outcome: GateOutcome | None
+    results: tuple[GateResult, ...]
 
 
 class ProvenancePart(RecordPart):
@@ -220,6 +234,7 @@ class EvaluationRecord(BaseModel):
     inputs: InputsPart | None = None
     extraction: ExtractionPart | None = None
     metrics: MetricsPart | None = None
+    gates: GatesPart | None = None
     provenance: ProvenancePart | None = None
     mlflow: MlflowPart | None = None
     status: StatusPart | None = None
@@ -274,6 +289,7 @@ _KINDS: tuple[type[RecordPart], ...] = (
     InputsPart,
     ExtractionPart,
     MetricsPart,
+    GatesPart,
     ProvenancePart,
     MlflowPart,
     StatusPart,

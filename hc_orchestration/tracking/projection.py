@@ -404,6 +404,8 @@ def _tags(record: EvaluationRecord, dagster_url: str) -> dict[str, str]:
             "hc.metrics_version": str(metrics.metrics_version),
             "hc.not_applicable": ", ".join(metrics.not_applicable) or None,
         }
+    if record.gates:
+        tags["hc.gates"] = record.gates.outcome
     if record.provenance:
         tags["hc.provenance_digest"] = record.provenance.file.sha256
     tags["mlflow.note.content"] = run_note(record, dagster_url)
