@@ -1,5 +1,6 @@
 """Errors marked in their context, for studies that allow note text in reports."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ def mark_in_context(
     A gold and a predicted mention are shown as one outcome when they are the same, then when only
     the label differs, then when they overlap with the same label, then when they overlap at all;
     each is used once. Nested and overlapping mentions thus never break the text. Long unmarked text
-    is cut to 80 characters beside a mention.
+    is cut to 80 characters beside a mention; a note without mentions has nothing to show.
 
     Args:
         text: The note as ingested.
@@ -44,11 +45,13 @@ def mark_in_context(
     if any(not 0 <= span.start < span.end <= len(text) for span in (*gold, *predicted)):
         message = f"a span lies outside the note's {len(text)} characters: the note has changed"
         raise ValueError(message)
+    if not gold and not predicted:
+        return ()
     mentions = _outcomes(sorted(set(gold)), sorted(set(predicted)))
     cuts = sorted({0, len(text), *(end for m in mentions for end in (m.start, m.end))})
     segments = [
         Segment(text[start:end], _covering(mentions, start, end))
-        for start, end in zip(cuts, cuts[1:], strict=False)
+        for start, end in itertools.pairwise(cuts)
     ]
     last = len(segments) - 1
     return tuple(

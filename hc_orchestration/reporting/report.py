@@ -5,11 +5,12 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hc_orchestration.reporting.report_data import (
     NOT_APPLICABLE,
     UNDEFINED,
+    Interval,
     PairDifference,
     ReportData,
     ReportedModel,
@@ -120,7 +121,7 @@ def render_report(data: ReportData) -> str:
             f1_axis=f1_axis(data),
             fast=[model for model in data.models if model.notes_per_second],
             speed_axis=speed_axis(data.models),
-            metrics=sorted({pair.metric for pair in data.differences}),
+            metrics=list(dict.fromkeys(pair.metric for pair in data.differences)),
             difference=lambda metric, row, column: difference(data, metric, row, column),
             clear=clear,
             slice_tables={mode: slice_rows(data, mode) for mode in _modes_of_slices(data)},
@@ -252,10 +253,6 @@ def p_value(value: float | None) -> str:
 
 
 def _turned(pair: PairDifference) -> PairDifference:
-    from dataclasses import replace
-
-    from hc_orchestration.reporting.report_data import Interval
-
     interval = pair.interval and Interval(-pair.interval.high, -pair.interval.low)
     value = None if pair.difference is None else -pair.difference
     return replace(pair, first=pair.second, second=pair.first, difference=value, interval=interval)
