@@ -22,6 +22,7 @@ from hc_orchestration.reporting.report_data import (
 _SIGNIFICANT = 0.05
 _WEB_ADDRESS = re.compile(r"https?://[A-Za-z0-9\[][^\s\\<>\"'`\x00-\x20\x7f]*", re.IGNORECASE)
 _SMALLEST_P = 0.001
+_UNDEFINED = "\N{EN DASH}"
 _TICKS = 4
 
 
@@ -170,7 +171,7 @@ def f1_of(model: ReportedModel, mode: str) -> Score:
 
 
 def difference(data: ReportData, metric: str, row: str, column: str) -> PairDifference | None:
-    """The difference row − column, turned round when it is stored the other way."""
+    """Row minus column, turned round when it is stored the other way."""
     for pair in data.differences:
         if pair.metric != metric:
             continue
@@ -234,21 +235,21 @@ def slice_rows(data: ReportData, mode: str) -> list[SliceRow]:
 
 
 def number(value: float | None) -> str:
-    """A score with three decimals; undefined is –."""
-    return "–" if value is None else f"{value:.3f}"
+    """A score with three decimals; undefined is a dash."""
+    return _UNDEFINED if value is None else f"{value:.3f}"
 
 
 def points(value: float | None) -> str:
-    """A difference of scores with its sign; undefined is –."""
+    """A difference of scores with its sign; undefined is a dash."""
     if value is None:
-        return "–"
-    return f"{value:+.3f}".replace("-", "−")
+        return _UNDEFINED
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def p_value(value: float | None) -> str:
-    """A p-value with its relation sign; undefined is –."""
+    """A p-value with its relation sign; undefined is a dash."""
     if value is None:
-        return "–"
+        return _UNDEFINED
     return f"< {_SMALLEST_P}" if value < _SMALLEST_P else f"= {value:.3f}"
 
 

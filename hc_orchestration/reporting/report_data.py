@@ -232,7 +232,7 @@ class ReportedModel:
 
 @dataclass(frozen=True, slots=True)
 class PairDifference:
-    """The difference first − second of a metric such as `strict.f1`, in points of the score.
+    """First minus second in a metric such as `strict.f1`, in points of the score.
 
     Attributes:
         p: Of the two-sided paired permutation test; p_holm is adjusted over all pairs.

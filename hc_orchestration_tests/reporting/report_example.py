@@ -71,8 +71,8 @@ def error_analysis() -> ErrorAnalysis:
             Confusion("DISEASE", None, 204),
         ),
         by_length=(
-            LengthErrors("1–5 characters", 900, 40),
-            LengthErrors("6–15 characters", 6100, 420),
+            LengthErrors("1\N{EN DASH}5 characters", 900, 40),
+            LengthErrors("6\N{EN DASH}15 characters", 6100, 420),
             LengthErrors("16 and more", 2809, 460),
         ),
         worst_notes=(NoteErrors("bc5cdr-1083", 14), NoteErrors("bc5cdr-0031", 11)),

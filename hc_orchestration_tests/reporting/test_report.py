@@ -60,7 +60,7 @@ def one_model() -> ReportData:
 def test_first_screen_tells_leader_lead_trust_gates_and_what_is_missing() -> None:
     text = Page(render_report(full_report())).text
     result = text[: text.index("Leaderboard")]
-    assert f"{KEYS[0]} leads: strict F1 0.894 (95 % interval 0.874–0.914)" in result
+    assert f"{KEYS[0]} leads: strict F1 0.894 (95 % interval 0.874\N{EN DASH}0.914)" in result
     assert f"Yes +0.033 over {KEYS[1]}, 95 % interval +0.019 to +0.047" in result
     assert "1 of 4 failed" in result
     assert "2 models med7-3.0, broken-0.1" in result
@@ -86,7 +86,7 @@ def test_only_missing_models_are_named_with_their_reasons_and_none_leads() -> No
 
 def test_undefined_is_a_dash_and_not_applicable_says_so() -> None:
     text = Page(render_report(full_report())).text
-    assert "PROCEDURE strict – – – 0 0" in text
+    assert "PROCEDURE strict \N{EN DASH} \N{EN DASH} \N{EN DASH} 0 0" in text
     assert "strict micro n/a n/a n/a" in text
     assert " None " not in text.replace("None of them", "")
 
@@ -101,7 +101,7 @@ def test_lone_undefined_scores_draw_no_point() -> None:
 def test_withheld_slices_are_counted_and_show_no_number() -> None:
     text = Page(render_report(full_report())).text
     assert "1 slice was withheld" in text
-    assert "note_type discharge withheld withheld withheld withheld withheld –" in text
+    assert "note_type discharge withheld withheld withheld withheld withheld n/a" in text
 
 
 def test_withheld_slice_cannot_carry_a_number() -> None:
@@ -110,8 +110,8 @@ def test_withheld_slice_cannot_carry_a_number() -> None:
 
 
 def test_names_in_any_script_are_kept() -> None:
-    named = replace(one_model(), study="Étude – 臨床 ΔΨ")
-    assert "<h1>Étude – 臨床 ΔΨ</h1>" in render_report(named)
+    named = replace(one_model(), study="Étude \N{EN DASH} 臨床 ΔΨ")
+    assert "<h1>Étude \N{EN DASH} 臨床 ΔΨ</h1>" in render_report(named)
 
 
 def test_markup_in_any_name_stays_text() -> None:
