@@ -137,7 +137,7 @@ def headline_of(data: ReportData) -> Headline:
     leader = data.models[0] if data.models else None
     second = data.models[1] if len(data.models) > 1 else None
     mode = "strict"
-    if leader and f1_of(leader, "strict").value is None and f1_of(leader, "exact").value:
+    if leader and _only_exact(leader):
         mode = "exact"
     lead = difference(data, f"{mode}.f1", leader.key, second.key) if leader and second else None
     verdicts = [gate.verdict for model in data.models for gate in model.gates]
@@ -146,7 +146,7 @@ def headline_of(data: ReportData) -> Headline:
         second=second,
         mode=mode,
         lead=lead,
-        trusted=clear(lead) if lead else None,
+        trusted=_trusted(lead) if lead else None,
         verdicts=tuple((each, verdicts.count(each)) for each in Verdict if each in verdicts),
     )
 
@@ -251,6 +251,15 @@ def p_value(value: float | None) -> str:
     if value is None:
         return _UNDEFINED
     return f"< {_SMALLEST_P}" if value < _SMALLEST_P else f"= {value:.3f}"
+
+
+def _only_exact(model: ReportedModel) -> bool:
+    return f1_of(model, "strict").value is None and f1_of(model, "exact").value is not None
+
+
+def _trusted(lead: PairDifference) -> bool | None:
+    """A lead must be beyond chance and in the leader's favour."""
+    return clear(lead) and (lead.difference or 0.0) > 0
 
 
 def _turned(pair: PairDifference) -> PairDifference:

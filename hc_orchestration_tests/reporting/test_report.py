@@ -232,3 +232,11 @@ def test_lead_that_was_not_tested_is_not_called_trusted() -> None:
         full_report(), models=(model(1, "a", 0.9, None), model(2, "b", 0.8, None)), differences=()
     )
     assert "Not tested" in Page(render_report(data)).text
+
+
+def test_clear_difference_against_the_leader_is_no_lead_to_trust() -> None:
+    first, second = (
+        replace(each, key=key) for each, key in zip(full_report().models[:2], "ba", strict=True)
+    )
+    data = replace(full_report(), models=(first, second), differences=(pair(0.01, 0.01, 0.05),))
+    assert headline_of(data).trusted is False
