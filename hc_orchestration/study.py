@@ -128,11 +128,6 @@ class Study(StrictModel):
     provenance: ProvenanceProfile = Field(default_factory=ProvenanceProfile)
 
     @property
-    def unused(self) -> tuple[str, ...]:
-        """Keys that were given and that this version does not act on."""
-        return ("privacy.note_text_in_reports",) if self.privacy.note_text_in_reports else ()
-
-    @property
     def scoring(self) -> ScoringPlan:
         """What scores depend on."""
         return ScoringPlan(self.labels, self.slices, self.cluster, self.privacy.smallest_cell)

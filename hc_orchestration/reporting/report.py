@@ -16,8 +16,8 @@ from hc_orchestration.reporting.report_data import (
     ReportedModel,
     Score,
     SliceScores,
-    Verdict,
 )
+from hc_orchestration.scoring.gates import Verdict
 
 _SIGNIFICANT = 0.05
 _WEB_ADDRESS = re.compile(r"https?://[A-Za-z0-9\[][^\s\\<>\"'`\x00-\x20\x7f]*", re.IGNORECASE)

@@ -4,14 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-
-class Verdict(StrEnum):
-    """The outcome of a gate."""
-
-    PASS = "PASS"  # noqa: S105 - a verdict, no password
-    WARN = "WARN"
-    FAIL = "FAIL"
-    INCONCLUSIVE = "INCONCLUSIVE"
+from hc_orchestration.scoring.gates import Verdict
 
 
 class Outcome(StrEnum):

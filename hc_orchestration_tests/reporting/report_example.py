@@ -25,8 +25,8 @@ from hc_orchestration.reporting.report_data import (
     ReportedModel,
     Score,
     SliceScores,
-    Verdict,
 )
+from hc_orchestration.scoring.gates import Verdict
 
 DIGEST = "9f2c" * 16
 KEYS = ("ner_bc5cdr_trained-1.2.0", "clinical_rules-2.0", "terms-1.0.0", "en_core_sci_sm-0.5.4")
