@@ -1,4 +1,4 @@
-"""How intervals and p-values are written in one cell of a table."""
+"""How intervals, p-values and credit are written in one cell of a table."""
 
 
 def interval(low: object, high: object) -> str | None:
@@ -11,3 +11,8 @@ def interval(low: object, high: object) -> str | None:
 def probability(p: float | None) -> str | None:
     """A p-value with the digits that 10,000 permutations tell, or None."""
     return None if p is None else f"{p:.4f}"
+
+
+def halves(credit: float) -> str:
+    """Credit, which comes in halves, without rounding."""
+    return f"{credit:,.1f}".removesuffix(".0")

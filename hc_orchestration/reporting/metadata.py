@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from hc_orchestration.reporting.intervals import interval, probability
+from hc_orchestration.reporting.intervals import halves, interval, probability
 from hc_orchestration.reporting.plots import label_plot
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def score_rows(scores: "pl.DataFrame") -> list[dict[str, object]]:
             "95 % interval of f1": interval(row["ci_low_f1"], row["ci_high_f1"]),
             "gold": row["gold"],
             "predicted": row["predicted"],
-            "credit": row["credit"],
+            "credit": halves(row["credit"]),
         }
         for row in wide.sort("mode", "average", "label", descending=[True, True, False]).to_dicts()
     ]
