@@ -65,7 +65,7 @@ def quarantine_share_allowed(workspace: WorkspaceResource) -> dg.AssetCheckResul
     limit = "the study sets no limit" if allowed is None else f"{allowed:.2%} allowed"
     return dg.AssetCheckResult(
         passed=allowed is None or share is None or share <= allowed,
-        description=f"{'–' if share is None else f'{share:.2%}'} in quarantine, {limit}",
+        description=f"{'nothing read' if share is None else f'{share:.2%} in quarantine'}, {limit}",
         metadata={
             "quarantined": corpus.counts["quarantined"],
             "read": corpus.counts["read"],

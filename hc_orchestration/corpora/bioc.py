@@ -71,7 +71,13 @@ def _completed(element: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
     """The document with the empty lists and mappings that writers other than bioc leave out."""
     if not isinstance(element, dict):
         return element
-    lists = {"annotations": [], "relations": [], "sentences": [], "infons": {}, "passages": []}
+    lists: dict[str, Any] = {
+        "annotations": [],
+        "relations": [],
+        "sentences": [],
+        "infons": {},
+        "passages": [],
+    }
     return {
         **{key: empty for key, empty in lists.items() if key not in element},
         **{

@@ -1,7 +1,7 @@
 """FHIR R4: the text attachments of DocumentReference and DiagnosticReport.
 
 A Bundle, a single resource, or NDJSON as the bulk export writes it. Each base64 `text/plain`
-attachment is a note. Other resources are passed over; nobody annotates in FHIR, so there is no gold.
+attachment is a note. Other resources are passed over. FHIR has no gold, so no note is annotated.
 """
 
 import base64

@@ -33,18 +33,17 @@ class CorpusFile:
         """The content, unpacked."""
         from fsspec.core import OpenFile, get_compression
 
-        with OpenFile(
-            self.filesystem, self.path, "rb", get_compression(self.path, "infer")
-        ) as file:
-            yield file
+        packing = get_compression(self.path, "infer")
+        with OpenFile(self.filesystem, self.path, "rb", packing) as stream:
+            yield stream
 
     def beside(self, suffix: str, other: str) -> "CorpusFile | None":
-        """The file of the same name with `other` for `suffix`, compressed or not, if it is there."""
+        """The file of this name that ends in `other` and not in `suffix`, if it is there."""
         base = self.path.removesuffix(".gz").removesuffix(suffix)
         for packed in _COMPRESSED:
             path = base + other + packed
             if self.filesystem.isfile(path):
-                outside = _leads_out(self.filesystem, path, os.path.dirname(self.path))
+                outside = _leads_out(self.filesystem, path, self.path.rpartition("/")[0])
                 return CorpusFile(self.filesystem, path, shown_name(path), outside)
         return None
 

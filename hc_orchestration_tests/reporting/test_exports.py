@@ -15,6 +15,7 @@ from hc_orchestration.errors import EvaluationError, ModelError, StorageError
 from hc_orchestration.models.predictions import NoteEntities
 from hc_orchestration.reporting.exports import write_entities, write_metrics, write_provenance
 from hc_orchestration.reporting.scores import COLUMNS, last_finished, last_scores
+from hc_orchestration.scoring.evaluation import complete_scores
 from hc_orchestration.storage.records import EvaluationRecord, Status
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration_tests.conftest import NOTES, RULER, TERMS, write_notes
@@ -25,18 +26,20 @@ Evaluate = Callable[..., EvaluationRecord]
 Export = Callable[[Workspace, str, Path], dict[str, Any]]
 
 PROVENANCE = '{"resourceType":"Provenance","note":"é"}'.encode()
-SCORES = pl.DataFrame(
-    {
-        "mode": "strict",
-        "average": "micro",
-        "label": "",
-        "slice": "all",
-        "statistic": ["f1", "precision"],
-        "value": [0.5, None],
-        "gold": 2,
-        "predicted": 0,
-        "credit": 1.0,
-    }
+SCORES = complete_scores(
+    pl.DataFrame(
+        {
+            "mode": "strict",
+            "average": "micro",
+            "label": "",
+            "slice": "all",
+            "statistic": ["f1", "precision"],
+            "value": [0.5, None],
+            "gold": 2,
+            "predicted": 0,
+            "credit": 1.0,
+        }
+    )
 )
 COUNTS = pl.DataFrame(
     {
