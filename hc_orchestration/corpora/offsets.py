@@ -72,8 +72,7 @@ def width(text: str, unit: OffsetUnit) -> int:
 
 def _widths(text: str, unit: OffsetUnit) -> Iterator[int]:
     if unit is OffsetUnit.CRLF_AS_ONE:
-        following = [*text[1:], ""]
-        return (int(pair != ("\r", "\n")) for pair in zip(text, following, strict=True))
+        return (int(text[index : index + 2] != "\r\n") for index in range(len(text)))
     if unit is OffsetUnit.UTF16:
         return (1 + (ord(character) > 0xFFFF) for character in text)  # noqa: PLR2004 - end of the BMP
     return (len(character.encode("utf-8", "surrogatepass")) for character in text)
