@@ -61,7 +61,10 @@ def resample_weights(clusters: int, resampling: Resampling) -> Iterator[Floats]:
 
 
 def score_intervals(
-    layout: Layout, groups: Sequence[tuple[Floats, Counts]], clusters: int, resampling: Resampling
+    layout: Layout,
+    groups: Sequence[tuple[NDArray[np.int64], Counts]],
+    clusters: int,
+    resampling: Resampling,
 ) -> list[Intervals]:
     """Intervals of every row of scores, for the whole corpus and for parts of it.
 

@@ -24,7 +24,7 @@ def sliced(
     """Slice → its notes; None: withheld."""
     groups = grouped_notes(notes(dict.fromkeys(attributes, ()), attributes), names, None)
     return {
-        part.name: None if part.notes is None else part.notes.to_list()
+        part.name: None if part.rows is None else groups["note_id"].gather(part.rows).to_list()
         for part in cut(groups, names, smallest_cell)
     }
 
@@ -50,9 +50,9 @@ def test_length_is_a_tertile_and_equal_lengths_stay_together() -> None:
     texts["again"] = "y" * 20
     groups = grouped_notes(notes(dict.fromkeys(texts, ()), texts=texts), ("length",), None)
     found = {
-        part.value: part.notes.to_list()
+        part.value: groups["note_id"].gather(part.rows).to_list()
         for part in cut(groups, ("length",), 1)
-        if part.notes is not None
+        if part.rows is not None
     }
     assert found == {
         "short": ["again", "n10", "n20"],
