@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/scoring_simulations.py
 
 Notes differ in how many mentions they have and in how hard they are (both gamma-like), so that the
-mentions of a note are alike; the two models of a pair see the same notes. Nothing is drawn from real
-notes. Every figure comes from the functions that evaluations use.
+mentions of a note are alike; the two models of a pair see the same notes. Nothing is drawn from
+real notes. Every figure comes from the functions that evaluations use.
 """
 
 import sys
@@ -118,11 +118,13 @@ def main() -> None:
     say(f"true F1 {true_f1():.4f}; degraded {true_f1(0.07):.4f}")
     for notes in (50, 200, 1_000):
         say(
-            f"coverage of the 95 % interval, {notes} notes, 5000 simulations: {coverage(notes, 5_000):.4f}"
+            f"coverage of the 95 % interval, {notes} notes, 5000 simulations: "
+            f"{coverage(notes, 5_000):.4f}"
         )
     for notes in (50, 200):
         say(
-            f"exchangeable pairs rejected at 0.05, {notes} notes, 5000 simulations: {null_rejections(notes, 5_000):.4f}"
+            f"exchangeable pairs rejected at 0.05, {notes} notes, 5000 simulations: "
+            f"{null_rejections(notes, 5_000):.4f}"
         )
     for margin in (0.0, MARGIN):
         said = verdicts(500, 2_000, 0.0, margin)

@@ -94,7 +94,7 @@ def test_percentiles_interpolate_as_numpy_and_leave_undefined_ones_out() -> None
     [(20, 0, True), (19, 0, False), (20, 5, True), (20, 6, False), (20, 100, False)],
 )
 def test_no_interval_of_few_clusters_or_many_undefined_resamples(
-    clusters: int, undefined: int, there: bool
+    clusters: int, undefined: int, *, there: bool
 ) -> None:
     values = np.linspace(0, 1, 100)[:, None].copy()
     values[:undefined] = np.nan

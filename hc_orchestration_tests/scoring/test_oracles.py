@@ -1,4 +1,4 @@
-"""strict on real predictions is what sets, spaCy and seqeval say; nervaluate's faults are not ours."""
+"""Strict scores are those of sets, spaCy and seqeval; nervaluate's faults are not ours."""
 
 import pytest
 
