@@ -146,7 +146,7 @@ def paired(found: Candidates, predicted: Indices, tiers: Sequence[Flags]) -> Fla
     Returns:
         Which candidates are pairs.
     """
-    chosen = found.alone & np.logical_or.reduce(tiers)
+    chosen: Flags = found.alone & np.logical_or.reduce(tiers)
     rest = np.flatnonzero(~found.alone)
     _, gold = np.unique(found.gold[rest], return_inverse=True)
     _, other = np.unique(predicted[rest], return_inverse=True)

@@ -96,7 +96,7 @@ def by_spacy(notes: Iterable[Predicted], labels: Sequence[str]) -> Scores:
 
 
 def by_seqeval(notes: Iterable[Predicted], labels: Sequence[str]) -> Scores:
-    """Character IOB2 given to seqeval; only for notes in which no two mentions of a side overlap."""
+    """Character IOB2 given to seqeval; for notes in which no mentions of a side overlap."""
     from seqeval.metrics import classification_report
     from seqeval.scheme import IOB2
 
