@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/scoring_simulations.py
 
 Notes differ in how many mentions they have and in how hard they are (both gamma-like), so that the
-mentions of a note are alike; the two models of a pair see the same notes. Nothing is drawn from real
-notes. Every figure comes from the functions that evaluations use.
+mentions of a note are alike; the two models of a pair see the same notes. Nothing is drawn from
+real notes. Every figure comes from the functions that evaluations use.
 """
 
 import sys
@@ -85,9 +85,7 @@ def null_rejections(notes: int, simulations: int, permutations: int = PERMUTATIO
     return rejected / simulations
 
 
-def verdicts(
-    notes: int, simulations: int, worse_by: float, margin: float
-) -> dict[Verdict, float]:
+def verdicts(notes: int, simulations: int, worse_by: float, margin: float) -> dict[Verdict, float]:
     """How often the regression gate says what, of a model that is worse by a share of its finds."""
     found = dict.fromkeys(Verdict, 0)
     for number in range(simulations):
@@ -96,7 +94,9 @@ def verdicts(
         champion, new = predictions(draw, of_both), predictions(draw, of_both, worse_by)
         difference = difference_intervals(LAYOUT, new, champion, Resampling(number))
         one, other = (LAYOUT.values(model.total())[F1] for model in (new, champion))
-        ends = [None if np.isnan(e[F1]) else float(e[F1]) for e in (difference.low, difference.high)]
+        ends = [
+            None if np.isnan(e[F1]) else float(e[F1]) for e in (difference.low, difference.high)
+        ]
         support = int(of_both.gold.sum())
         result = regression_gate(
             Rule("gate", "exact.f1", margin),
@@ -117,15 +117,25 @@ def main() -> None:
 
     say(f"true F1 {true_f1():.4f}; degraded {true_f1(0.07):.4f}")
     for notes in (50, 200, 1_000):
-        say(f"coverage of the 95 % interval, {notes} notes, 5000 simulations: {coverage(notes, 5_000):.4f}")
+        say(
+            f"coverage of the 95 % interval, {notes} notes, 5000 simulations: "
+            f"{coverage(notes, 5_000):.4f}"
+        )
     for notes in (50, 200):
-        say(f"exchangeable pairs rejected at 0.05, {notes} notes, 5000 simulations: {null_rejections(notes, 5_000):.4f}")
+        say(
+            f"exchangeable pairs rejected at 0.05, {notes} notes, 5000 simulations: "
+            f"{null_rejections(notes, 5_000):.4f}"
+        )
     for margin in (0.0, MARGIN):
         said = verdicts(500, 2_000, 0.0, margin)
-        say(f"gate, margin {margin}, exchangeable models, 500 notes, 2000 simulations: {told(said)}")
+        say(
+            f"gate, margin {margin}, exchangeable models, 500 notes, 2000 simulations: {told(said)}"
+        )
     fall = true_f1() - true_f1(0.07)
     said = verdicts(500, 2_000, 0.07, fall / 3)
-    say(f"gate, worse by three margins of {fall / 3:.4f}, 500 notes, 2000 simulations: {told(said)}")
+    say(
+        f"gate, worse by three margins of {fall / 3:.4f}, 500 notes, 2000 simulations: {told(said)}"
+    )
     for worse_by in (0.0, 0.5):
         said = verdicts(12, 500, worse_by, MARGIN)
         say(f"gate, 12 notes, worse by {worse_by:.0%} of the finds, 500 simulations: {told(said)}")

@@ -61,7 +61,10 @@ def resample_weights(clusters: int, resampling: Resampling) -> Iterator[Floats]:
 
 
 def score_intervals(
-    layout: Layout, groups: Sequence[tuple[Floats, Counts]], clusters: int, resampling: Resampling
+    layout: Layout,
+    groups: Sequence[tuple[NDArray[np.int64], Counts]],
+    clusters: int,
+    resampling: Resampling,
 ) -> list[Intervals]:
     """Intervals of every row of scores, for the whole corpus and for parts of it.
 
@@ -123,8 +126,8 @@ def percentile_intervals(values: Floats, clusters: Floats) -> Intervals:
         No interval where it rests on fewer than 20 clusters, or more than 5 % are undefined.
     """
     ordered = np.sort(values, axis=0)  # nan last
-    defined = (~np.isnan(values)).sum(axis=0)
-    undefined = 1.0 - defined / len(values)
+    missing = np.isnan(values).sum(axis=0)
+    undefined, defined = missing / len(values), len(values) - missing
     none = (clusters < FEWEST_CLUSTERS) | (undefined > MOST_UNDEFINED) | (defined == 0)
     tail = (1.0 - LEVEL) / 2
     low, high = (_quantile(ordered, defined, share) for share in (tail, 1.0 - tail))

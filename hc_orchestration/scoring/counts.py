@@ -4,7 +4,7 @@ Terms are those of SemEval-2013 Task 9.1. Pairing is one to one, for each mode b
 `matching`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import polars as pl
@@ -16,9 +16,9 @@ from hc_orchestration.scoring.matching import (
     Spans,
     overlapping,
     paired,
+    sorted_distinct,
 )
 
-BOUNDARY = ("note_id", "start", "end")
 STRICT = "strict"
 EXACT = "exact"
 PARTIAL = "partial"
@@ -53,87 +53,71 @@ def applicable_modes(*, untyped: bool) -> tuple[str, ...]:
     return (EXACT, PARTIAL) if untyped else MODES
 
 
-def distinct_spans(spans: pl.LazyFrame) -> pl.DataFrame:
-    """The distinct (note_id, start, end, label): a span given twice counts once."""
-    return spans.select(*BOUNDARY, "label").unique().collect()
-
-
-def mapped_spans(spans: pl.LazyFrame, mapping: dict[str, str]) -> tuple[pl.DataFrame, int]:
-    """Predicted spans in the study's labels.
-
-    Args:
-        spans: Spans in the model's labels.
-        mapping: Model label → study label or `"*"`.
-
-    Returns:
-        The distinct mapped spans, and how many spans had a label that the mapping leaves out.
-    """
-    named = spans.collect()
-    kept = named.filter(pl.col("label").is_in(list(mapping)))
-    mapped = kept.with_columns(pl.col("label").replace_strict(mapping, return_dtype=pl.String))
-    return distinct_spans(mapped.lazy()), named.height - kept.height
-
-
 class SpanIndex:
-    """Gold and predicted spans as arrays over common notes and labels, with their candidates.
+    """The distinct gold and predicted spans of the scored notes as arrays, with their candidates.
 
     Attributes:
-        notes: note_id of each note that has a span, sorted.
-        labels: Every label that a span has, sorted.
+        notes: note_id of each note, in the order of the notes' indices.
+        labels: Every label of either side, sorted.
+        gold: A span given twice counts once.
+        predicted: Likewise, in the study's labels.
         candidates: The overlapping pairs, labels not heeded.
+        unmapped: How many predicted spans have a label that the mapping leaves out.
     """
 
-    notes: pl.Series
-    labels: list[str]
-    gold: Spans
-    predicted: Spans
-    candidates: Candidates
+    def __init__(self, notes: pl.DataFrame, mapping: Mapping[str, str]) -> None:
+        """Index the spans of notes.
 
-    def __init__(self, gold: pl.DataFrame, predicted: pl.DataFrame) -> None:
-        """Index distinct spans (note_id, start, end, label)."""
-        both = pl.concat([gold.select("note_id", "label"), predicted.select("note_id", "label")])
-        self.notes = both["note_id"].unique().sort()
-        self.labels = both["label"].unique().sort().to_list()
-        self.gold, self.predicted = self._spans(gold), self._spans(predicted)
+        Args:
+            notes: note_id, gold and spans (lists of start, end, label); a row for each note.
+            mapping: Label of `spans` → label of the study, or `ANY_LABEL`.
+        """
+        self.notes = notes["note_id"]
+        gold, predicted = _exploded(notes, "gold"), _exploded(notes, "spans")
+        self.labels = sorted({*mapping.values(), *gold["label"].unique()})
+        code = {label: index for index, label in enumerate(self.labels)}
+        found = {theirs: code[ours] for theirs, ours in mapping.items()}
+        self.gold, _ = self._spans(gold, code)
+        self.predicted, self.unmapped = self._spans(predicted, found)
         self.candidates = overlapping(self.gold, self.predicted)
 
-    def _spans(self, spans: pl.DataFrame) -> Spans:
-        notes = pl.DataFrame({"note_id": self.notes}).with_row_index("note")
-        labels = pl.DataFrame({"label": self.labels}, schema={"label": pl.String})
-        indexed = spans.join(notes, on="note_id").join(
-            labels.with_row_index("label_index"), on="label"
-        )
-        columns = [pl.col(name).cast(pl.Int64) for name in ("note", "start", "end", "label_index")]
-        return Spans(*(series.to_numpy() for series in indexed.select(columns).sort(pl.all())))
+    def _spans(self, spans: pl.DataFrame, code: Mapping[str, int]) -> tuple[Spans, int]:
+        """The distinct spans whose label has a code, sorted, and how many spans have none."""
+        label = pl.col("label").replace_strict(code, default=None, return_dtype=pl.Int64)
+        coded = spans.with_columns(label=label).drop_nulls("label")
+        columns = [coded[name].to_numpy() for name in ("note", "start", "end", "label")]
+        return sorted_distinct(*columns), spans.height - coded.height
 
 
-def note_counts(gold: pl.DataFrame, predicted: pl.DataFrame, *, untyped: bool) -> pl.DataFrame:
+def _exploded(notes: pl.DataFrame, column: str) -> pl.DataFrame:
+    """One row a span of `column`: note (an index), start, end, label."""
+    indexed = notes.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("note"), column)
+    spans = indexed.filter(pl.col(column).list.len() > 0).explode(column)
+    fields = [pl.col(column).struct.field(name) for name in ("start", "end", "label")]
+    return spans.select("note", *fields)
+
+
+def note_counts(index: SpanIndex, *, untyped: bool) -> pl.DataFrame:
     """Counts of every note, mode and label in which anything was counted.
 
     Args:
-        gold: Distinct gold spans of the scored notes.
-        predicted: Distinct predicted spans of the same notes, in the study's labels.
+        index: The spans of the scored notes.
         untyped: The model names no types, so that strict and type do not apply and have no rows.
 
     Returns:
-        Columns of `COUNT_SCHEMA`: `same` counts same-boundary pairs, `overlapping` other pairs (0
-        in strict and exact, which give no credit for them). strict and type have a row per label.
-        exact and partial ignore labels and have one row a note, with the label `ALL_LABELS`;
-        besides, for the recall per gold label, a row per gold label, in which the gold spans of
-        that label alone are paired with predictions of whatever label. Such a row has no
-        `predicted` (null), and they do not add up to the row of all labels: two gold labels on one
-        boundary may both be found by one prediction.
+        Columns of `COUNT_SCHEMA`, and `note`, the note's index. `same` counts same-boundary pairs,
+        `overlapping` other pairs (0 in strict and exact, which give no credit for them). strict
+        and type have a row per label. exact and partial ignore labels and have one row a note,
+        with the label `ALL_LABELS`; besides, for the recall per gold label, a row per gold label,
+        in which the gold spans of that label alone are paired with predictions of whatever label.
+        Such a row has no `predicted` (null), and they do not add up to the row of all labels: two
+        gold labels on one boundary may both be found by one prediction.
     """
-    return indexed_counts(SpanIndex(gold, predicted), untyped=untyped)
-
-
-def indexed_counts(index: SpanIndex, *, untyped: bool) -> pl.DataFrame:
-    """`note_counts` of spans that are indexed already."""
     tally = _Tally(index)
     tables = [*tally.label_blind(), *tally.per_gold_label()]
     if not untyped:
         tables += tally.per_label()
-    return pl.concat(tables).sort("mode", "note_id", "label")
+    return pl.concat(tables)
 
 
 class _Tally:
@@ -149,7 +133,7 @@ class _Tally:
         found = self._all
         anything = np.ones(len(found.gold), dtype=np.bool_)
         chosen = paired(
-            found.gold,
+            found,
             found.predicted,
             (found.same_boundary & found.same_label, found.same_boundary, anything),
         )
@@ -162,7 +146,7 @@ class _Tally:
         found, labels = self._all, max(len(self._index.labels), 1)
         own = found.predicted * labels + self._index.gold.label[found.gold]
         anything = np.ones(len(found.gold), dtype=np.bool_)
-        chosen = paired(found.gold, own, (found.same_boundary, anything))
+        chosen = paired(found, own, (found.same_boundary, anything))
         same, other = self._pairs(found, chosen)
         names = self._index.labels
         yield self._frame(EXACT, names, (self._gold, None), (same, np.zeros_like(other)))
@@ -171,7 +155,7 @@ class _Tally:
     def per_label(self) -> Iterable[pl.DataFrame]:
         found = self._all.only(self._all.same_label)
         anything = np.ones(len(found.gold), dtype=np.bool_)
-        chosen = paired(found.gold, found.predicted, (found.same_boundary, anything))
+        chosen = paired(found, found.predicted, (found.same_boundary, anything))
         same, other = self._pairs(found, chosen)
         names = self._index.labels
         none = np.zeros_like(other)
@@ -204,6 +188,7 @@ class _Tally:
         counted = gold.reshape(-1) + (0 if predicted is None else predicted.reshape(-1))
         cells = np.flatnonzero(counted)
         columns = {
+            "note": cells // max(len(labels), 1),
             "note_id": self._index.notes.gather(cells // max(len(labels), 1)),
             "label": pl.Series(labels, dtype=pl.String).gather(cells % max(len(labels), 1)),
             "gold": gold.reshape(-1)[cells],
@@ -212,4 +197,5 @@ class _Tally:
             "overlapping": pairs[1].reshape(-1)[cells],
         }
         frame = pl.DataFrame(columns).with_columns(mode=pl.lit(mode))
-        return frame.select(pl.col(name).cast(kind) for name, kind in COUNT_SCHEMA.items())
+        typed = [pl.col(name).cast(kind) for name, kind in COUNT_SCHEMA.items()]
+        return frame.select("note", *typed)

@@ -97,7 +97,7 @@ def analyse_errors(index: SpanIndex, *, untyped: bool) -> ErrorAnalysis:
     anything = np.ones(len(found.gold), dtype=np.bool_)
     right_label = anything if untyped else found.same_label
     tiers = (found.same_boundary & right_label, found.same_boundary, right_label, anything)
-    pairs = found.only(paired(found.gold, found.predicted, tiers))
+    pairs = found.only(paired(found, found.predicted, tiers))
     right_label = np.ones_like(pairs.same_label) if untyped else pairs.same_label
     same = pairs.same_boundary
     correct = same & right_label

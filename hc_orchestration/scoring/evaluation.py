@@ -13,9 +13,7 @@ from hc_orchestration.scoring.counts import (
     MODES,
     SpanIndex,
     applicable_modes,
-    distinct_spans,
-    indexed_counts,
-    mapped_spans,
+    note_counts,
 )
 from hc_orchestration.scoring.errors import ErrorAnalysis, analyse_errors
 from hc_orchestration.scoring.identity import ScoringPlan
@@ -23,7 +21,6 @@ from hc_orchestration.scoring.scores import (
     PER_LABEL,
     WHOLE_CORPUS,
     Counts,
-    Floats,
     Layout,
     named_values,
     support,
@@ -108,33 +105,28 @@ def evaluate(
     if groups.is_empty():
         message = "no note of the corpus is annotated, so there is nothing to score against."
         raise EvaluationError(message)
-    gold = distinct_spans(exploded(notes.filter(pl.col("gold").is_not_null()), "gold"))
-    scored = entities.join(groups.lazy().select("note_id"), on="note_id", how="semi")
-    predicted, unmapped = mapped_spans(exploded(scored, "spans"), dict(mapping))
-    index = SpanIndex(gold, predicted)
-    counts = indexed_counts(index, untyped=untyped)
+    scored = notes.select("note_id", "gold").join(entities.select("note_id", "spans"), on="note_id")
+    # The rows of `groups` are the notes' indices, so their order must survive the join.
+    spans = groups.select("note_id").join(
+        scored.collect(), on="note_id", how="left", maintain_order="left"
+    )
+    index = SpanIndex(spans, mapping)
+    counts = note_counts(index, untyped=untyped)
     modes = applicable_modes(untyped=untyped)
     layout = Layout(modes, plan.labels)
     slices = list(cut(groups, plan.slices, plan.smallest_cell))
     table = _score_table(layout, counts, groups, slices, resampling)
     return Evaluation(
         scores=table,
-        counts=counts,
+        counts=counts.drop("note"),
         values=named_values(table),
         support=support(table),
         annotated=groups.height,
-        predicted_unmapped=unmapped,
+        predicted_unmapped=index.unmapped,
         not_applicable=tuple(mode for mode in MODES if mode not in modes),
-        withheld=sum(part.notes is None for part in slices),
+        withheld=sum(part.rows is None for part in slices),
         errors=analyse_errors(index, untyped=untyped),
     )
-
-
-def exploded(notes: pl.LazyFrame, column: str) -> pl.LazyFrame:
-    """One row a span of `column`: note_id, start, end, label."""
-    spans = notes.select("note_id", column).filter(pl.col(column).list.len() > 0).explode(column)
-    fields = [pl.col(column).struct.field(name) for name in ("start", "end", "label")]
-    return spans.select("note_id", *fields)
 
 
 def _require_one_row_each(notes: pl.LazyFrame, entities: pl.LazyFrame) -> None:
@@ -157,21 +149,25 @@ def _score_table(
     slices: list[Slice],
     resampling: Resampling,
 ) -> pl.DataFrame:
-    clusters = int(groups["cluster"].max()) + 1  # type: ignore[arg-type]
-    clustered = counts.join(groups.select("note_id", "cluster"), on="note_id")
-    shown = [(WHOLE_CORPUS, groups["note_id"])]
-    shown += [(part.name, part.notes) for part in slices if part.notes is not None]
-    parts: list[tuple[Floats, Counts]] = []
-    for _, notes in shown:
-        every = layout.counts(clustered.filter(pl.col("note_id").is_in(notes.implode())), clusters)
-        members = np.unique(groups.filter(pl.col("note_id").is_in(notes.implode()))["cluster"])
+    cluster = groups["cluster"].to_numpy()
+    clusters = int(cluster.max()) + 1
+    note = counts["note"].to_numpy()
+    clustered = counts.with_columns(cluster=pl.Series(cluster[note]))
+    shown = [(WHOLE_CORPUS, np.arange(groups.height))]
+    shown += [(part.name, part.rows) for part in slices if part.rows is not None]
+    parts = []
+    for _, rows in shown:
+        inside = np.zeros(groups.height, dtype=np.bool_)
+        inside[rows] = True
+        every = layout.counts(clustered.filter(pl.Series(inside[note])), clusters)
+        members = np.unique(cluster[rows])
         parts.append((members, every.of_clusters(members)))
     intervals = score_intervals(layout, parts, clusters, resampling)
     tables = [
-        _rows(layout, name, len(notes), part[1].total(), interval)
-        for (name, notes), part, interval in zip(shown, parts, intervals, strict=True)
+        _rows(layout, name, len(rows), part[1].total(), interval)
+        for (name, rows), part, interval in zip(shown, parts, intervals, strict=True)
     ]
-    tables += [_withheld_rows(layout, part.name) for part in slices if part.notes is None]
+    tables += [_withheld_rows(layout, part.name) for part in slices if part.rows is None]
     drawn = pl.when("withheld").then(None)
     return pl.concat(tables).with_columns(
         resamples=drawn.otherwise(pl.lit(resampling.resamples, pl.Int64)),

@@ -18,6 +18,7 @@ argument holds trivially. Numbers of pairs are therefore unique, whatever the or
 spans of a rare entangled group are paired is fixed by the order that `Spans` asks for.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,12 +61,14 @@ class Candidates:
     Attributes:
         gold: Index of the gold span.
         predicted: Index of the predicted span.
+        alone: Whether neither span is in another candidate, so that they pair wherever they may.
         same_boundary: Whether start and end are equal.
         same_label: Whether the labels are equal.
     """
 
     gold: Indices
     predicted: Indices
+    alone: Flags
     same_boundary: Flags
     same_label: Flags
 
@@ -74,9 +77,25 @@ class Candidates:
         return Candidates(
             self.gold[which],
             self.predicted[which],
+            self.alone[which],
             self.same_boundary[which],
             self.same_label[which],
         )
+
+
+def sorted_distinct(note: Indices, start: Indices, end: Indices, label: Indices) -> Spans:
+    """Spans in the order that `Spans` asks for, each once."""
+    columns = (note, start, end, label)
+    bases = [int(column.max(initial=0)) + 1 for column in columns]
+    if math.prod(bases) > np.iinfo(np.int64).max:
+        return Spans(*np.unique(np.stack(columns), axis=1))
+    key = note  # all four in one integer: one fast sort, or none
+    for column, base in zip(columns[1:], bases[1:], strict=True):
+        key = key * base + column
+    if np.all(key[1:] > key[:-1]):
+        return Spans(*columns)
+    _, first = np.unique(key, return_index=True)
+    return Spans(*columns).only(first)
 
 
 def overlapping(gold: Spans, predicted: Spans) -> Candidates:
@@ -89,16 +108,16 @@ def overlapping(gold: Spans, predicted: Spans) -> Candidates:
     width = int(max(gold.end.max(initial=0), predicted.end.max(initial=0))) + 1
     gold_start, gold_end = gold.note * width + gold.start, gold.note * width + gold.end
     start, end = predicted.note * width + predicted.start, predicted.note * width + predicted.end
-    of_gold, within_gold = _ranges(
-        np.searchsorted(start, gold_start, "left"), np.searchsorted(start, gold_end, "left")
-    )
-    of_predicted, within_predicted = _ranges(
-        np.searchsorted(gold_start, start, "right"), np.searchsorted(gold_start, end, "left")
-    )
+    before = np.searchsorted(start, gold_start, "left")
+    of_gold, within_gold = _ranges(before, np.searchsorted(start, gold_end, "left"))
+    # How many gold spans start at or before each predicted one, from the ranks known already.
+    not_after = np.cumsum(np.bincount(before, minlength=len(start) + 1))[: len(start)]
+    of_predicted, within_predicted = _ranges(not_after, np.searchsorted(gold_start, end, "left"))
     g = np.concatenate([of_gold, within_predicted])
     p = np.concatenate([within_gold, of_predicted])
     same_boundary = (gold.start[g] == predicted.start[p]) & (gold.end[g] == predicted.end[p])
-    return Candidates(g, p, same_boundary, gold.label[g] == predicted.label[p])
+    alone = _once(g) & _once(p)
+    return Candidates(g, p, alone, same_boundary, gold.label[g] == predicted.label[p])
 
 
 def _ranges(first: Indices, last: Indices) -> tuple[Indices, Indices]:
@@ -109,26 +128,35 @@ def _ranges(first: Indices, last: Indices) -> tuple[Indices, Indices]:
     return owner, first[owner] + offset
 
 
-def paired(gold: Indices, predicted: Indices, tiers: Sequence[Flags]) -> Flags:
+def _once(ids: Indices) -> Flags:
+    """Which of the ids stand once."""
+    once: Flags = np.bincount(ids)[ids] == 1 if len(ids) else np.zeros(0, dtype=np.bool_)
+    return once
+
+
+def paired(found: Candidates, predicted: Indices, tiers: Sequence[Flags]) -> Flags:
     """A one-to-one pairing: of each tier the most pairs that the tiers before it leave possible.
 
     Args:
-        gold: Gold end of each candidate.
-        predicted: Predicted end of each candidate.
+        found: The candidates.
+        predicted: What stands for the predicted span of each candidate, where a span may be in
+            several pairs; else `found.predicted`.
         tiers: Which candidates each tier allows.
 
     Returns:
         Which candidates are pairs.
     """
-    chosen = np.zeros(len(gold), dtype=np.bool_)
-    gold_free = np.ones(int(gold.max(initial=-1)) + 1, dtype=np.bool_)
-    predicted_free = np.ones(int(predicted.max(initial=-1)) + 1, dtype=np.bool_)
+    chosen: Flags = found.alone & np.logical_or.reduce(tiers)
+    rest = np.flatnonzero(~found.alone)
+    _, gold = np.unique(found.gold[rest], return_inverse=True)
+    _, other = np.unique(predicted[rest], return_inverse=True)
+    gold_free, other_free = (np.ones(len(rest), dtype=np.bool_) for _ in range(2))
     for tier in tiers:
-        open_ = np.flatnonzero(tier & gold_free[gold] & predicted_free[predicted])
-        pairs = open_[_most_pairs(gold[open_], predicted[open_])]
-        chosen[pairs] = True
+        open_ = np.flatnonzero(tier[rest] & gold_free[gold] & other_free[other])
+        pairs = open_[_most_pairs(gold[open_], other[open_])]
+        chosen[rest[pairs]] = True
         gold_free[gold[pairs]] = False
-        predicted_free[predicted[pairs]] = False
+        other_free[other[pairs]] = False
     return chosen
 
 
@@ -138,9 +166,7 @@ def _most_pairs(gold: Indices, predicted: Indices) -> Flags:
     A candidate whose two spans have no other is a pair. What is left, spans that compete, goes to
     Hopcroft and Karp's algorithm, all of it as one sparse matrix.
     """
-    alone = (np.bincount(gold)[gold] == 1) if len(gold) else np.zeros(0, dtype=np.bool_)
-    if len(gold):
-        alone &= np.bincount(predicted)[predicted] == 1
+    alone = _once(gold) & _once(predicted)
     rest = np.flatnonzero(~alone)
     if not len(rest):
         return alone

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from hc_orchestration.errors import EvaluationError
 
@@ -18,12 +20,12 @@ class Slice:
     """The notes that share a value of an attribute.
 
     Attributes:
-        notes: Their ids; None when withheld.
+        rows: Their places in the frame of notes that was cut; None when withheld.
     """
 
     attribute: str
     value: str
-    notes: pl.Series | None
+    rows: NDArray[np.int64] | None
 
     @property
     def name(self) -> str:
@@ -100,5 +102,5 @@ def cut(groups: pl.DataFrame, slices: Sequence[str], smallest_cell: int) -> Iter
         small = sizes.filter(pl.col("notes") < smallest_cell).height
         withheld = set(sizes[column].head(small + 1 if small else 0))
         for value in sizes[column].sort():
-            shown = None if value in withheld else groups.filter(pl.col(column) == value)
-            yield Slice(attribute, value, None if shown is None else shown["note_id"])
+            rows = None if value in withheld else (groups[column] == value).arg_true().to_numpy()
+            yield Slice(attribute, value, None if rows is None else rows.astype(np.int64))

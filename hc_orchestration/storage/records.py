@@ -187,6 +187,7 @@ class ProvenancePart(RecordPart):
     Attributes:
         file: The Bundle; its sha256 is the digest of the record.
         resource: The Provenance resource alone; None in records of before there were Bundles.
+        key_id: Of the key that signed it; None for one that is not signed.
         previous: Digest of the record that this one follows in the model's chain.
     """
 
@@ -195,6 +196,7 @@ class ProvenancePart(RecordPart):
     previous: str | None = None
     of_evaluation: str
     evaluation_digest: str
+    key_id: str | None = None
 
 
 class MlflowPart(RecordPart):

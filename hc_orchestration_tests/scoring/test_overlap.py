@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from hc_orchestration.scoring.counts import distinct_spans, note_counts
+from hc_orchestration.scoring.counts import SpanIndex, note_counts
 from hc_orchestration_tests.scoring.frames import (
     LABELS,
     Mention,
     evaluated,
+    rows,
     statistics,
 )
 
@@ -117,16 +118,9 @@ HAND_WORKED = [
 
 def counted(gold: Sequence[Mention], predicted: Sequence[Mention]) -> pl.DataFrame:
     """The counts of one note."""
-    return note_counts(frame(gold), frame(predicted), untyped=False)
-
-
-def frame(mentions: Sequence[Mention]) -> pl.DataFrame:
-    spans = pl.DataFrame(
-        [("n1", *mention) for mention in mentions],
-        schema={"note_id": pl.String, "start": pl.Int64, "end": pl.Int64, "label": pl.String},
-        orient="row",
-    )
-    return distinct_spans(spans.lazy())
+    spans = rows("spans", [("n1", predicted)]).select("spans")
+    notes = pl.concat([rows("gold", [("n1", gold)]), spans], how="horizontal").collect()
+    return note_counts(SpanIndex(notes, {label: label for label in LABELS}), untyped=False)
 
 
 def pairs(counts: pl.DataFrame, mode: str, label: str | None = None) -> Pairs:
@@ -251,3 +245,11 @@ def test_every_order_of_spans_gives_the_same_counts(size: int) -> None:
     for gold in combinations(mentions, size):
         forth, back = counted(gold, mentions), counted(gold[::-1], mentions[::-1])
         assert forth.equals(back)
+
+
+def test_offsets_too_large_for_one_sorting_key_are_sorted_all_the_same() -> None:
+    far = 2**40
+    gold = [(far, far + 5, D), (far, far + 5, D), (1, 3, C), (far + 7, far + 9, C)]
+    predicted = [(far + 1, far + 5, D), (1, 3, C)]
+    assert pairs(counted(gold, predicted), "type") == (1, 1)
+    assert pairs(counted(gold, predicted), "partial") == (1, 1)
