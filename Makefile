@@ -34,6 +34,7 @@ corpus: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/definitions_import.py
 	$(BIN)/python benchmarks/tracking_cost.py
+	$(BIN)/python benchmarks/corpus_memory.py
 
 setup: $(READY)
 

@@ -16,7 +16,7 @@ from hc_orchestration.corpora.notes import Reject
 from hc_orchestration.corpora.pseudonyms import Pseudonyms
 from hc_orchestration.corpora.sources import CorpusSource, Format
 
-TEXT = "Severe flu. 😷 Took aspirin\u200b for naïve ‏דלקת‎ pain."
+TEXT = "Severe flu. 😷 Took aspirin\u200b for naïve \u200fדלקת\u200e pain."
 MENTIONS = (("flu", "DISEASE"), ("aspirin", "CHEMICAL"), ("דלקת", "DISEASE"))
 SPANS = tuple((TEXT.index(word), TEXT.index(word) + len(word), label) for word, label in MENTIONS)
 SALT = Pseudonyms(b"sixteen bytes ok")

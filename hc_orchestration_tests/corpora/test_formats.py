@@ -1,4 +1,4 @@
-"""Each format gives back the text and the mentions that were written, and what it says of a note."""
+"""Each format gives back the text, the mentions and the attributes that were written."""
 
 import gzip
 import json
@@ -92,7 +92,8 @@ def test_brat_discontinuous_mentions_are_left_out_and_counted(tmp_path: Path) ->
     marks = (
         ann()
         + b"T9\tDISEASE 0 6;8 10\tSevere fl\n"
-        + b"R1\tTreats Arg1:T1 Arg2:T2\nE1\tEvent:T1\nA1\tNegated T1\n#1\tAnnotatorNotes T1\t../../x\n"
+        + b"R1\tTreats Arg1:T1 Arg2:T2\nE1\tEvent:T1\nA1\tNegated T1\n"
+        + b"#1\tAnnotatorNotes T1\t../../x\n"
     )
     reading = Reading(write(tmp_path, {"n1.txt": TEXT.encode(), "n1.ann": marks}), "brat")
     assert surfaces(reading.notes[0]) == list(MENTIONS)

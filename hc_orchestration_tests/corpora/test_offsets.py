@@ -15,8 +15,9 @@ from hc_orchestration_tests.corpora.formats import Reading, surfaces, write
 EMOJI = "Mask 😷😷 and naïve flu"
 
 
-def written(folder: Path, form: Format, text: str, word: str, start: int, length: int) -> Reading:
-    """A note with one mention at the offsets given, in each format that quotes it."""
+def written(folder: Path, form: Format, text: str, word: str, start: int) -> Reading:
+    """A note with one mention, quoted, at the offset given."""
+    length = len(word)
     end = start + length
     mention = f"{start}\t{end}\t{word}\tDISEASE\tD1"
     files = {
@@ -51,7 +52,7 @@ def test_offsets_in_other_units_are_converted(tmp_path: Path, form: Format, unit
         "utf16": len(before.encode("utf-16-le")) // 2,
         "utf8": len(before.encode()),
     }[unit]
-    reading = written(tmp_path, form, EMOJI, "flu", start, 3)
+    reading = written(tmp_path, form, EMOJI, "flu", start)
     assert surfaces(reading.notes[0]) == [("flu", "DISEASE")]
     assert dict(reading.counts.offsets) == {unit: 1}
 
@@ -62,7 +63,7 @@ def test_windows_line_ends_may_count_two_or_one(
     tmp_path: Path, form: Format, start: int, unit: str
 ) -> None:
     text = "Seen.\r\nHas.\r\n flu"
-    reading = written(tmp_path, form, text, "flu", start, 3)
+    reading = written(tmp_path, form, text, "flu", start)
     assert reading.notes[0].text == text
     assert surfaces(reading.notes[0]) == [("flu", "DISEASE")]
     assert dict(reading.counts.offsets) == {unit: 1}
@@ -78,14 +79,14 @@ def test_pubtator_with_windows_line_ends_has_none_in_its_text(tmp_path: Path) ->
 @pytest.mark.parametrize("form", QUOTING)
 def test_combining_marks_count_as_they_are_written(tmp_path: Path, form: Format) -> None:
     text = unicodedata.normalize("NFD", "café with flu")
-    reading = written(tmp_path, form, text, "flu", text.index("flu"), 3)
+    reading = written(tmp_path, form, text, "flu", text.index("flu"))
     assert surfaces(reading.notes[0]) == [("flu", "DISEASE")]
 
 
 @pytest.mark.parametrize("form", QUOTING)
 def test_a_quote_of_other_normal_form_is_refused(tmp_path: Path, form: Format) -> None:
     text = unicodedata.normalize("NFD", "dépression")
-    reading = written(tmp_path, form, text, "dépression", 0, len(text))
+    reading = written(tmp_path, form, text, "dépression", 0)
     assert reading.reasons == ["span_text_differs"]
 
 
@@ -94,7 +95,7 @@ def test_a_quote_of_other_normal_form_is_refused(tmp_path: Path, form: Format) -
 def test_offsets_that_no_unit_explains_are_refused(
     tmp_path: Path, form: Format, shift: int
 ) -> None:
-    reading = written(tmp_path, form, "Has the flu now", "flu", 8 + shift, 3)
+    reading = written(tmp_path, form, "Has the flu now", "flu", 8 + shift)
     assert reading.reasons == ["span_text_differs"]
 
 

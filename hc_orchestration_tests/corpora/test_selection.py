@@ -1,4 +1,4 @@
-"""Which notes of a source are taken: by attribute, by sample, by number; order has no part in it."""
+"""Which notes of a source are taken: by attribute, by sample, by number."""
 
 import json
 from collections import Counter
