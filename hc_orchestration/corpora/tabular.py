@@ -191,7 +191,11 @@ def _json_spans(value: str) -> object:
 
 
 def _was_undecodable(value: str) -> bool:
-    return any("\udc80" <= character <= "\udcff" for character in value)
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _next_row(rows: Iterator[list[str]]) -> list[str] | None:
