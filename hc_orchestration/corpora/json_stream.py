@@ -11,6 +11,7 @@ from hc_orchestration.corpora.raw import UnreadableError
 
 _CHUNK = 2**16
 _BLANK = " \t\r\n"
+_ENDS = frozenset(f"{_BLANK},:]}}")
 
 
 def array_elements(stream: IO[bytes], key: str) -> Iterator[Any]:
@@ -101,8 +102,8 @@ class _Window:
                 if isinstance(error, RecursionError) or not self._more(size):
                     raise UnreadableError(RejectReason.BROKEN_JSON) from None
             else:
-                # a number at the end of the window may go on
-                if end < len(self._text) or not self._more(size):
+                # a number goes on until something follows that ends it
+                if self._text[end : end + 1] in _ENDS or not self._more(size):
                     self._position = end
                     return value
             if len(self._text) - self._position > LONGEST_RECORD:

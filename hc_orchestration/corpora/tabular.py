@@ -113,7 +113,7 @@ def read_parquet(stream: IO[bytes], columns: Columns | None) -> Iterator[RawItem
 
     number = 0
     try:
-        table = parquet.ParquetFile(stream)
+        table = parquet.ParquetFile(stream, pre_buffer=False)
         names = list(table.schema_arrow.names)
         wanted = _wanted(names, columns)
         if wanted is None:
@@ -121,7 +121,7 @@ def read_parquet(stream: IO[bytes], columns: Columns | None) -> Iterator[RawItem
             return
         chosen = {field: names[index] for field, index in wanted.items()}
         read = list(dict.fromkeys(chosen.values()))
-        for batch in table.iter_batches(batch_size=_ROWS_A_BATCH, columns=read):
+        for batch in table.iter_batches(batch_size=_ROWS_A_BATCH, columns=read, use_threads=False):
             columns_read = [_python_values(batch.column(name)) for name in read]
             for values in zip(*columns_read, strict=True):
                 number += 1
