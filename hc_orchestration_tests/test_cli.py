@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from hc_orchestration.cli import main
+from hc_orchestration.cli.app import main
 from hc_orchestration.settings import Settings
 from hc_orchestration_tests.conftest import (
     ABSENT,
@@ -26,6 +26,7 @@ from hc_orchestration_tests.conftest import (
     write_notes,
 )
 
+DASH = "\N{EN DASH}"
 SENTINEL = "xanthoquill"
 MODEL_KEYS = {
     "key", "status", "error", "fingerprint", "notes", "entities", "reused", "extracted",
@@ -155,8 +156,10 @@ def test_evaluate_tells_scores_and_where_to_find_the_evidence(evaluated: Evaluat
     assert terms["metrics"]["strict.f1"] == pytest.approx(10 / 13)
     assert (terms["notes"], terms["reused"], terms["extracted"], terms["support"]) == (6, 0, 6, 7)
     assert terms["error"] is None
-    assert json.loads(Path(terms["provenance"]).read_bytes())["id"] == terms["evaluation_id"]
-    assert ruler["not_applicable"] == ["strict"]
+    record = json.loads(Path(terms["provenance"]).read_bytes())
+    assert record["resourceType"] == "Bundle"
+    assert terms["evaluation_id"] in json.dumps(record)
+    assert ruler["not_applicable"] == ["strict", "type"]
     ranked = [(row["rank"], row["key"]) for row in evaluated.outcome.json["comparison"]]
     assert ranked == [(1, TERMS), (2, RULER)]
 
@@ -223,7 +226,7 @@ def test_a_broken_study_file_is_bad_use_and_names_file_and_key(
 def test_a_process_of_its_own_ends_the_same_way(fresh: Settings) -> None:
     """In a new process the code location itself is loaded with the broken file."""
     fresh.catalogue.write_text("models:\n  - {name: a, version: 1-1, loader: spacy}\n", "utf-8")
-    code = "from hc_orchestration.cli import main; main()"
+    code = "from hc_orchestration.cli.app import main; main()"
 
     ended = subprocess.run(
         [sys.executable, "-c", code, "evaluate", "--json"],
@@ -390,13 +393,16 @@ def test_metrics_for_people_are_a_table_a_model(hc: Hc) -> None:
 
     assert outcome.code == 0
     assert outcome.squeezed.index(TERMS) < outcome.squeezed.index(RULER)
-    assert "strict micro 0.833 0.714 0.769 7 6 5" in outcome.squeezed
+    assert f"strict micro 0.833 0.714 0.769 {DASH} 7 6 5" in outcome.squeezed
 
 
 def test_metrics_of_one_model_are_its_own(hc: Hc) -> None:
     rows = hc("metrics", "--model", RULER, "--json").json
 
-    assert {(row["model"], row["mode"]) for row in rows} == {(RULER, "exact")}
+    assert {(row["model"], row["mode"]) for row in rows} == {
+        (RULER, "exact"),
+        (RULER, "partial"),
+    }
 
 
 @pytest.mark.usefixtures("fresh")
@@ -461,3 +467,24 @@ def test_an_export_of_what_is_not_there_fails(hc: Hc, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [("export", "entities"), ("nonsense",), ("evaluate", "-x")])
 def test_bad_use_ends_with_two(hc: Hc, arguments: tuple[str, ...]) -> None:
     assert hc(*arguments).code == 2
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_key_that_is_set_later_signs_a_new_record_of_the_same_scores(
+    hc: Hc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys" / "key.pem"
+    made = hc("provenance", "keygen", str(path), "--json")
+    assert (made.code, path.stat().st_mode & 0o777) == (0, 0o600)
+    assert hc("provenance", "keygen", str(path)).code == 2
+    before = hc("evaluate", "--model", TERMS, "--json").json["models"][0]["provenance"]
+    monkeypatch.setenv("HC_SIGNING_KEY", str(path))
+
+    signed, again = (
+        hc("evaluate", "--model", TERMS, "--json").json["models"][0]["provenance"] for _ in range(2)
+    )
+
+    assert "signature" not in json.loads(Path(before).read_bytes())
+    record = json.loads(Path(signed).read_bytes())
+    assert record["signature"]["sigFormat"] == "application/jose"
+    assert again == signed != before
