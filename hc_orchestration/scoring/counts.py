@@ -30,7 +30,7 @@ ANY_LABEL = "*"
 """The label of a prediction of no particular type."""
 
 COUNT_SCHEMA = {
-    "note_id": pl.String,
+    "note": pl.Int64,
     "mode": pl.String,
     "label": pl.String,
     "gold": pl.Int64,
@@ -105,7 +105,7 @@ def note_counts(index: SpanIndex, *, untyped: bool) -> pl.DataFrame:
         untyped: The model names no types, so that strict and type do not apply and have no rows.
 
     Returns:
-        Columns of `COUNT_SCHEMA`, and `note`, the note's index. `same` counts same-boundary pairs,
+        Columns of `COUNT_SCHEMA`; `note` is the note's index, `same` counts same-boundary pairs,
         `overlapping` other pairs (0 in strict and exact, which give no credit for them). strict
         and type have a row per label. exact and partial ignore labels and have one row a note,
         with the label `ALL_LABELS`; besides, for the recall per gold label, a row per gold label,
@@ -126,8 +126,9 @@ class _Tally:
     def __init__(self, index: SpanIndex) -> None:
         self._index = index
         self._all = index.candidates
-        self._gold = self._cells(index.gold)
-        self._predicted = self._cells(index.predicted)
+        self._gold_cell = self._cells(index.gold)
+        self._gold = self._table(self._gold_cell)
+        self._predicted = self._table(self._cells(index.predicted))
 
     def label_blind(self) -> Iterable[pl.DataFrame]:
         found = self._all
@@ -164,17 +165,17 @@ class _Tally:
 
     def _pairs(self, found: Candidates, chosen: Flags) -> tuple[Indices, Indices]:
         """Same-boundary pairs and other pairs, by note and label of the gold span."""
-        gold = self._index.gold
         same = found.gold[chosen & found.same_boundary]
         other = found.gold[chosen & ~found.same_boundary]
-        return self._cells(gold.only(same)), self._cells(gold.only(other))
+        return self._table(self._gold_cell[same]), self._table(self._gold_cell[other])
 
     def _cells(self, spans: Spans) -> Indices:
-        """How many spans each note (row) has of each label (column)."""
-        labels = len(self._index.labels)
-        notes = len(self._index.notes)
-        cell = spans.note * labels + spans.label
-        return np.bincount(cell, minlength=notes * labels).reshape(notes, labels)
+        """The cell of note (row) and label (column) that each span counts in."""
+        return spans.note * len(self._index.labels) + spans.label
+
+    def _table(self, cells: Indices) -> Indices:
+        shape = (len(self._index.notes), len(self._index.labels))
+        return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
 
     def _frame(
         self,
@@ -189,7 +190,6 @@ class _Tally:
         cells = np.flatnonzero(counted)
         columns = {
             "note": cells // max(len(labels), 1),
-            "note_id": self._index.notes.gather(cells // max(len(labels), 1)),
             "label": pl.Series(labels, dtype=pl.String).gather(cells % max(len(labels), 1)),
             "gold": gold.reshape(-1)[cells],
             "predicted": None if predicted is None else predicted.reshape(-1)[cells],
@@ -197,5 +197,4 @@ class _Tally:
             "overlapping": pairs[1].reshape(-1)[cells],
         }
         frame = pl.DataFrame(columns).with_columns(mode=pl.lit(mode))
-        typed = [pl.col(name).cast(kind) for name, kind in COUNT_SCHEMA.items()]
-        return frame.select("note", *typed)
+        return frame.select(pl.col(name).cast(kind) for name, kind in COUNT_SCHEMA.items())

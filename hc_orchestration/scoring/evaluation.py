@@ -118,7 +118,9 @@ def evaluate(
     table = _score_table(layout, counts, groups, slices, resampling)
     return Evaluation(
         scores=table,
-        counts=counts.drop("note"),
+        counts=counts.select(
+            index.notes.gather(counts["note"]).alias("note_id"), pl.exclude("note")
+        ),
         values=named_values(table),
         support=support(table),
         annotated=groups.height,

@@ -148,9 +148,10 @@ def paired(found: Candidates, predicted: Indices, tiers: Sequence[Flags]) -> Fla
     """
     chosen = found.alone & np.logical_or.reduce(tiers)
     rest = np.flatnonzero(~found.alone)
-    _, gold = np.unique(found.gold[rest], return_inverse=True)
-    _, other = np.unique(predicted[rest], return_inverse=True)
-    gold_free, other_free = (np.ones(len(rest), dtype=np.bool_) for _ in range(2))
+    gold, other = found.gold[rest], predicted[rest]
+    gold_free, other_free = (
+        np.ones(int(side.max(initial=-1)) + 1, dtype=np.bool_) for side in (gold, other)
+    )
     for tier in tiers:
         open_ = np.flatnonzero(tier[rest] & gold_free[gold] & other_free[other])
         pairs = open_[_most_pairs(gold[open_], other[open_])]
