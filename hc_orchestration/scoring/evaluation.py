@@ -110,7 +110,7 @@ def evaluate(
     spans = groups.select("note_id").join(
         scored.collect(), on="note_id", how="left", maintain_order="left"
     )
-    index = SpanIndex(spans, mapping)
+    index = SpanIndex(spans, plan.labels, mapping)
     counts = note_counts(index, untyped=untyped)
     modes = applicable_modes(untyped=untyped)
     layout = Layout(modes, plan.labels)

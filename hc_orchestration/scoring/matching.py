@@ -124,8 +124,8 @@ def _ranges(first: Indices, last: Indices) -> tuple[Indices, Indices]:
     """The integers of each half-open range, and which range each of them is of."""
     lengths = np.maximum(last - first, 0)
     owner = np.repeat(np.arange(len(lengths)), lengths)
-    offset = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return owner, first[owner] + offset
+    shift = first - (np.cumsum(lengths) - lengths)
+    return owner, np.arange(len(owner)) + np.repeat(shift, lengths)
 
 
 def _once(ids: Indices) -> Flags:
@@ -146,7 +146,7 @@ def paired(found: Candidates, predicted: Indices, tiers: Sequence[Flags]) -> Fla
     Returns:
         Which candidates are pairs.
     """
-    chosen = found.alone & np.logical_or.reduce(tiers)
+    chosen: Flags = found.alone & np.logical_or.reduce(tiers)
     rest = np.flatnonzero(~found.alone)
     gold, other = found.gold[rest], predicted[rest]
     gold_free, other_free = (

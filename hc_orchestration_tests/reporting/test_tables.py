@@ -40,7 +40,7 @@ SCORES = complete_scores(
         ],
         schema=["mode", "average", "label", "statistic", "value", "gold", "predicted", "credit"],
         orient="row",
-    ).with_columns(slice=pl.lit("all"), withheld=pl.lit(False))
+    ).with_columns(slice=pl.lit("all"), withheld=pl.lit(value=False))
 )
 
 

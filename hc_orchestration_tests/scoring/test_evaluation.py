@@ -116,7 +116,7 @@ def test_scores_of_two_notes_worked_by_hand() -> None:
     strict_and_exact = {
         name: value
         for name, value in result.values.items()
-        if name.startswith(("strict", "exact")) and "label" not in name or "strict" in name
+        if (name.startswith(("strict", "exact")) and "label" not in name) or "strict" in name
     }
     assert strict_and_exact == pytest.approx(
         {

@@ -9,8 +9,8 @@ import pytest
 
 from hc_orchestration.models.catalogue import ModelEntry
 from hc_orchestration.models.store import InstalledModel, ModelFile
-from hc_orchestration.storage.comparisons import ComparisonTable
 from hc_orchestration.scoring.evaluation import complete_scores
+from hc_orchestration.storage.comparisons import ComparisonTable
 from hc_orchestration.storage.delta import DeltaStore
 from hc_orchestration.storage.metrics import MetricTables
 from hc_orchestration.storage.model_files import ModelFileTables, model_files_table
