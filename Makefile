@@ -34,6 +34,8 @@ corpus: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/definitions_import.py
 	$(BIN)/python benchmarks/tracking_cost.py
+	$(BIN)/python benchmarks/scoring_speed.py
+	$(BIN)/python benchmarks/scoring_oracles.py
 
 setup: $(READY)
 

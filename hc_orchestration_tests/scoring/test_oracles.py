@@ -1,4 +1,4 @@
-"""strict on real predictions is what sets, spaCy and seqeval say, and nervaluate fails elsewhere."""
+"""strict on real predictions is what sets, spaCy and seqeval say; nervaluate differs elsewhere."""
 
 import pytest
 
