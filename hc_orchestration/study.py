@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from hc_orchestration.corpora.sources import CorpusSource
 from hc_orchestration.healthcare.contexts import StudyContext
+from hc_orchestration.healthcare.facts import ProvenanceProfile
 from hc_orchestration.healthcare.guard import IdentifierError, screen_context
 from hc_orchestration.scoring.identity import ScoringPlan
 from hc_orchestration.yaml_model import StrictModel, load_yaml_model
@@ -109,6 +110,7 @@ class Study(StrictModel):
         slices: Note attributes to score separately by; `source` and `length` (a tertile) too.
         gates: Thresholds that decide whether a model may be promoted.
         cluster: The note attribute that is the sampling unit; without it, notes of one text are.
+        provenance: How records name things.
         privacy: What may leave the tables; its smallest cell also screens the context.
     """
 
@@ -123,11 +125,7 @@ class Study(StrictModel):
     cluster: str | None = None
     schedule: Schedule = Schedule()
     privacy: Privacy = Privacy()
-
-    @property
-    def unused(self) -> tuple[str, ...]:
-        """Keys that were given and that this version does not act on."""
-        return ("privacy.note_text_in_reports",) if self.privacy.note_text_in_reports else ()
+    provenance: ProvenanceProfile = Field(default_factory=ProvenanceProfile)
 
     @property
     def scoring(self) -> ScoringPlan:

@@ -156,7 +156,9 @@ def test_evaluate_tells_scores_and_where_to_find_the_evidence(evaluated: Evaluat
     assert terms["metrics"]["strict.f1"] == pytest.approx(10 / 13)
     assert (terms["notes"], terms["reused"], terms["extracted"], terms["support"]) == (6, 0, 6, 7)
     assert terms["error"] is None
-    assert json.loads(Path(terms["provenance"]).read_bytes())["id"] == terms["evaluation_id"]
+    record = json.loads(Path(terms["provenance"]).read_bytes())
+    assert record["resourceType"] == "Bundle"
+    assert terms["evaluation_id"] in json.dumps(record)
     assert ruler["not_applicable"] == ["strict", "type"]
     ranked = [(row["rank"], row["key"]) for row in evaluated.outcome.json["comparison"]]
     assert ranked == [(1, TERMS), (2, RULER)]
@@ -513,3 +515,24 @@ def test_an_export_of_what_is_not_there_fails(hc: Hc, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [("export", "entities"), ("nonsense",), ("evaluate", "-x")])
 def test_bad_use_ends_with_two(hc: Hc, arguments: tuple[str, ...]) -> None:
     assert hc(*arguments).code == 2
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_key_that_is_set_later_signs_a_new_record_of_the_same_scores(
+    hc: Hc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys" / "key.pem"
+    made = hc("provenance", "keygen", str(path), "--json")
+    assert (made.code, path.stat().st_mode & 0o777) == (0, 0o600)
+    assert hc("provenance", "keygen", str(path)).code == 2
+    before = hc("evaluate", "--model", TERMS, "--json").json["models"][0]["provenance"]
+    monkeypatch.setenv("HC_SIGNING_KEY", str(path))
+
+    signed, again = (
+        hc("evaluate", "--model", TERMS, "--json").json["models"][0]["provenance"] for _ in range(2)
+    )
+
+    assert "signature" not in json.loads(Path(before).read_bytes())
+    record = json.loads(Path(signed).read_bytes())
+    assert record["signature"]["sigFormat"] == "application/jose"
+    assert again == signed != before

@@ -102,8 +102,10 @@ def test_mlflow_holds_the_artifacts_by_their_names(settings: Settings, run_job: 
         "entity_distribution.json",
         "error_analysis.json",
         "fhir_provenance.json",
+        "fhir_provenance_bundle.json",
         "healthcare_context.json",
         "metrics.parquet",
+        "model_card.json",
         "per_note.parquet",
     }
     history = client.get_metric_history(run.info.run_id, "doc_entity_count")

@@ -1,7 +1,7 @@
 """Gates end to end: in the record, as checks, in MLflow; and a failed one stops nothing."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -34,7 +34,7 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def evaluated(run_job: Run) -> Iterator[dict[str, dg.ExecuteInProcessResult]]:
+def evaluated(run_job: Run) -> dict[str, dg.ExecuteInProcessResult]:
     """Both models evaluated."""
     run_job("refresh_corpus")
     return {key: run_job("evaluate_model", key) for key in (TERMS, RULER)}

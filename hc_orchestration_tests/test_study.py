@@ -110,13 +110,6 @@ def test_shipped_study_is_read_and_its_corpus_is_there() -> None:
     assert Path(corpus.path).is_dir()
 
 
-def test_keys_without_effect_are_told(tmp_path: Path) -> None:
-    with_text = FULL.replace("note_text_in_reports: false", "note_text_in_reports: true")
-    assert load_study(written(tmp_path, with_text)).unused == ("privacy.note_text_in_reports",)
-    assert load_study(written(tmp_path, FULL)).unused == ()
-    assert load_study(written(tmp_path, MINIMAL)).unused == ()
-
-
 def test_scores_depend_on_labels_slices_cluster_and_smallest_cell(tmp_path: Path) -> None:
     assert load_study(written(tmp_path, FULL)).scoring == ScoringPlan(
         labels=("DISEASE", "CHEMICAL"),

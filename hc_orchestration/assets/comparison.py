@@ -31,9 +31,11 @@ def comparison_asset(evaluation_metrics: dg.AssetsDefinition) -> dg.AssetsDefini
         from hc_orchestration.resources.comparing import compare
 
         with words_withheld():
-            done = compare(workspace.open(), context.run.run_id)
+            opened = workspace.open()
+            done = compare(opened, context.run.run_id)
+        shown = comparison_metadata(done.models, done.differences, done.champion, done.gates)
         return dg.MaterializeResult(
-            metadata=comparison_metadata(done.models, done.differences, done.champion, done.gates),
+            metadata={**shown, "report": dg.MetadataValue.path(opened.files.location(done.report))},
             data_version=dg.DataVersion(done.digest),
         )
 

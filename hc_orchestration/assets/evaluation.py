@@ -102,14 +102,14 @@ def evaluation_assets(models: dg.PartitionsDefinition[str]) -> list[dg.AssetsDef
         owners=OWNERS,
         code_version="1",
         description=(
-            "One FHIR R4 Provenance resource per evaluation: what was made, from which corpus and "
+            "One FHIR R4 record (a Bundle) per evaluation: what was made, from which corpus and "
             "model, by which software, for whom and when. Unchanged inputs make no new one."
         ),
     )
     def provenance(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource, mlflow: MlflowResource
     ) -> dg.MaterializeResult[None]:
-        from hc_orchestration.resources.steps import record_provenance
+        from hc_orchestration.resources.recording import record_provenance
 
         with evaluation_step(context, workspace, mlflow) as step:
             evaluated, part = record_provenance(step)

@@ -55,7 +55,9 @@ def _minimum_checks(
         )
 
         with words_withheld():
-            results = minimum_results_of_run(workspace.open(), context.run, context.partition_key)
+            results = minimum_results_of_run(
+                workspace.open(), context.instance, context.run, context.partition_key
+            )
         for gate in gates:
             found = results.get(gate.check)
             if found is None:

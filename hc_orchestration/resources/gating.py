@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def minimum_results_of_run(
-    workspace: "Workspace", run: dg.DagsterRun, model_key: str
+    workspace: "Workspace", instance: dg.DagsterInstance, run: dg.DagsterRun, model_key: str
 ) -> dict[str, GateResult]:
     """Gate name → result, of the evaluation that a run works on.
 
     Raises:
         EvaluationError: It has no scores.
     """
-    identity = evaluation_id_of_run(workspace.records, run, model_key)
+    identity = evaluation_id_of_run(workspace.records, instance, run, model_key)
     record = workspace.records.read(identity)
     if record is None or record.gates is None:
         message = f"model {model_key} has no scores in this run. Materialize evaluation_metrics."

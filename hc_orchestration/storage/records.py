@@ -64,6 +64,24 @@ class RecordPart(BaseModel):
         return cls.__name__.removesuffix("Part").lower()
 
 
+class ShownIn(RecordPart):
+    """Where and how MLflow shows an evaluation, as the deployment was set when it began.
+
+    Attributes:
+        experiment: In place of the study's name.
+        parent_run_id: The MLflow run that it becomes a child of.
+        run_id: The MLflow run that it goes into, in place of one of its own.
+        tags: Added to ours.
+        per_note_steps: For how many notes counts are logged by step; the artifact has all.
+    """
+
+    experiment: str | None = None
+    parent_run_id: str | None = None
+    run_id: str | None = None
+    tags: dict[str, str] = {}
+    per_note_steps: int = 200
+
+
 class RunPart(RecordPart):
     """Which Dagster run evaluates (or evaluated last) which model for which study.
 
@@ -83,6 +101,12 @@ class RunPart(RecordPart):
     software: dict[str, str]
     context: HealthcareRunContext
     started_at: datetime
+    shown_in: ShownIn = ShownIn()
+
+    @property
+    def experiment(self) -> str:
+        """Name of the MLflow experiment."""
+        return self.shown_in.experiment or self.study
 
 
 class InputsPart(RecordPart):
@@ -103,7 +127,11 @@ class InputsPart(RecordPart):
 
 
 class ExtractionPart(RecordPart):
-    """What the extraction did: counts, time in seconds, and the files that show them."""
+    """What the extraction did: counts, time in seconds, and the files that show them.
+
+    Attributes:
+        device: Where the model ran; None when every note had a row already.
+    """
 
     notes: int
     reused: int
@@ -115,6 +143,7 @@ class ExtractionPart(RecordPart):
     entities_version: int
     files: tuple[StoredFile, ...]
     started_at: datetime
+    device: str | None = None
 
 
 class MetricsPart(RecordPart):
@@ -151,11 +180,21 @@ class GatesPart(RecordPart):
 
 
 class ProvenancePart(RecordPart):
-    """The stored Provenance resource; `of_evaluation` is an earlier one if nothing changed."""
+    """The stored record; `of_evaluation` is an earlier evaluation if nothing changed.
+
+    Attributes:
+        file: The Bundle; its sha256 is the digest of the record.
+        resource: The Provenance resource alone; None in records of before there were Bundles.
+        key_id: Of the key that signed it; None for one that is not signed.
+        previous: Digest of the record that this one follows in the model's chain.
+    """
 
     file: StoredFile
+    resource: StoredFile | None = None
+    previous: str | None = None
     of_evaluation: str
     evaluation_digest: str
+    key_id: str | None = None
 
 
 class MlflowPart(RecordPart):

@@ -84,7 +84,8 @@ def final_state(settings: Settings, study: str) -> dict[str, Any]:
         for item in client.list_artifacts(run_id):
             path = Path(client.download_artifacts(run_id, item.path, folder))
             artifacts[item.path] = hashlib.sha256(path.read_bytes()).hexdigest()
-    artifacts["fhir_provenance.json"] = "has times in it"
+    for name in ("fhir_provenance.json", "fhir_provenance_bundle.json"):
+        artifacts[name] = "has times in it"
     own = ("hc.evaluation_id", "hc.dagster_url", "dagster_run_id", "hc.provenance_digest")
     tags = {
         name: value
@@ -121,9 +122,12 @@ def test_an_evaluation_is_one_finished_run_with_its_dataset(
     assert len(state["history"]["doc_entity_count"]) == 6
     assert state["files"] == [
         "entity_distribution.json",
+        "error_analysis.json",
         "fhir_provenance.json",
+        "fhir_provenance_bundle.json",
         "healthcare_context.json",
         "metrics.parquet",
+        "model_card.json",
         "per_note.parquet",
     ]
 
@@ -136,7 +140,7 @@ def test_reexecution_from_failure_is_the_same_evaluation_and_the_same_run(
     from hc_orchestration.scoring import evaluation
 
     broken = pytest.MonkeyPatch()
-    broken.setattr(evaluation, "scores", lambda *_, **__: 1 / 0)
+    broken.setattr(evaluation, "_score_table", lambda *_, **__: 1 / 0)
     failed = execute(settings, "evaluate_model", TERMS)
     broken.undo()
     (run,) = runs_of(settings, study)
@@ -207,7 +211,7 @@ def test_two_models_are_two_runs_that_share_nothing(deployment: tuple[Settings, 
     assert set(by_name) == {TERMS, RULER}
     assert "strict.f1" in by_name[TERMS].data.metrics
     assert "strict.f1" not in by_name[RULER].data.metrics
-    assert by_name[RULER].data.tags["hc.not_applicable"] == "strict"
+    assert by_name[RULER].data.tags["hc.not_applicable"] == "strict, type"
 
 
 MOMENTS = ("before the first step", "values", "per_note", "files", "status")

@@ -92,8 +92,8 @@ def test_entities_are_one_json_line_a_note(evaluated: Workspace, tmp_path: Path)
         "note_id": "n1",
         "text_sha256": text_digest("Pt denies asthma. On metformin."),
         "spans": [
-            {"start": 10, "end": 16, "label": "DISEASE", "score": None},
-            {"start": 21, "end": 30, "label": "CHEMICAL", "score": 0.5},
+            {"start": 10, "end": 16, "label": "DISEASE", "score": None, "concept": None},
+            {"start": 21, "end": 30, "label": "CHEMICAL", "score": 0.5, "concept": None},
         ],
     }
     assert lines[1]["spans"] == []
