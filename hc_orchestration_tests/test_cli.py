@@ -405,6 +405,54 @@ def test_metrics_of_one_model_are_its_own(hc: Hc) -> None:
     }
 
 
+def test_metrics_hold_intervals_and_what_they_rest_on(hc: Hc) -> None:
+    rows = hc("metrics", "--model", TERMS, "--json").json
+
+    (f1,) = [
+        row
+        for row in rows
+        if (row["mode"], row["average"], row["statistic"]) == ("strict", "micro", "f1")
+    ]
+    assert (f1["ci_low"], f1["clusters"], f1["notes"], f1["resamples"]) == (None, 4, 5, 2_000)
+    assert isinstance(f1["seed"], int)
+    assert {row["mode"] for row in rows} == {"strict", "exact", "partial", "type"}
+
+
+def test_two_models_are_compared_in_every_form(hc: Hc) -> None:
+    rows = hc("compare", TERMS, RULER, "--json").json
+
+    (f1,) = [row for row in rows if row["metric"] == "exact.f1"]
+    assert (f1["first"], f1["second"]) == (TERMS, RULER)
+    assert f1["difference"] == pytest.approx(10 / 13 - 8 / 11)
+    assert 0 < f1["p"] <= 1
+    assert {row["metric"].split(".")[0] for row in rows} == {"exact", "partial"}
+    assert rows == hc("compare", TERMS, RULER, "--format", "json").json
+    csv = pl.read_csv(io.StringIO(hc("compare", TERMS, RULER, "--format", "csv").out))
+    assert csv["metric"].to_list() == [row["metric"] for row in rows]
+    markdown = hc("compare", TERMS, RULER, "--format", "markdown").out.splitlines()
+    assert len(markdown) == len(rows) + 2
+    said = hc("compare", RULER, TERMS).squeezed
+    assert said.startswith(f"{RULER} minus {TERMS} metric")
+    assert "exact.f1 0.727 0.769 -0.042" in said
+
+
+@pytest.mark.parametrize(
+    ("models", "code", "said"),
+    [
+        ((TERMS, TERMS), 1, "is named twice"),
+        ((TERMS, ABSENT), 1, f"{ABSENT} cannot be compared: "),
+        ((TERMS, "nobody-1"), 2, "is not in the catalogue"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_says_why(
+    hc: Hc, models: tuple[str, str], code: int, said: str
+) -> None:
+    outcome = hc("compare", *models)
+
+    assert outcome.code == code
+    assert said in outcome.err
+
+
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("form", ["table", "json", "csv", "markdown"])
 def test_before_any_evaluation_there_are_no_metrics(form: str) -> None:

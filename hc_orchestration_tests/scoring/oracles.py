@@ -1,8 +1,8 @@
 """What others make of the same predictions: set arithmetic, spaCy's Scorer, seqeval."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from hc_orchestration.corpora.notes import Note
@@ -96,7 +96,7 @@ def by_spacy(notes: Iterable[Predicted], labels: Sequence[str]) -> Scores:
 
 
 def by_seqeval(notes: Iterable[Predicted], labels: Sequence[str]) -> Scores:
-    """Character IOB2 given to seqeval; for notes in which no mentions of a side overlap."""
+    """What seqeval says on character IOB2; for notes without overlaps on either side."""
     from seqeval.metrics import classification_report
     from seqeval.scheme import IOB2
 
@@ -132,4 +132,4 @@ def without_overlap(notes: Iterable[Predicted]) -> list[Predicted]:
 
 def _overlap(mentions: Sequence[Mention]) -> bool:
     ordered = sorted(mentions)
-    return any(left[1] > right[0] for left, right in pairwise(ordered))
+    return any(left[1] > right[0] for left, right in itertools.pairwise(ordered))

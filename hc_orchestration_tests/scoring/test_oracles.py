@@ -1,4 +1,4 @@
-"""Strict scores are those of sets, spaCy and seqeval; nervaluate's faults are not ours."""
+"""strict on real predictions is what sets, spaCy and seqeval say; nervaluate differs elsewhere."""
 
 import pytest
 
