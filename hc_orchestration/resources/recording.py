@@ -177,8 +177,7 @@ def record_scores(scores: pl.DataFrame, smallest_cell: int) -> tuple[Score, ...]
     names = tuple(name for name in Score.__dataclass_fields__ if name != "withheld")
     small = [pl.col(name).is_between(1, smallest_cell - 1) for name in ("gold", "predicted")]
     withheld = pl.col("withheld") | pl.any_horizontal(small).fill_null(value=False)
-    counted = scores.with_columns(withheld, pl.col("gold", "predicted", "credit").fill_null(0))
-    rows = counted.select(*names, "withheld")
+    rows = scores.with_columns(withheld).select(*names, "withheld")
     return tuple(Score(**row) for row in rows.iter_rows(named=True))
 
 
