@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from hc_orchestration.cli import main
+from hc_orchestration.cli.app import main
 from hc_orchestration.settings import Settings
 from hc_orchestration_tests.conftest import (
     ABSENT,
@@ -223,7 +223,7 @@ def test_a_broken_study_file_is_bad_use_and_names_file_and_key(
 def test_a_process_of_its_own_ends_the_same_way(fresh: Settings) -> None:
     """In a new process the code location itself is loaded with the broken file."""
     fresh.catalogue.write_text("models:\n  - {name: a, version: 1-1, loader: spacy}\n", "utf-8")
-    code = "from hc_orchestration.cli import main; main()"
+    code = "from hc_orchestration.cli.app import main; main()"
 
     ended = subprocess.run(
         [sys.executable, "-c", code, "evaluate", "--json"],

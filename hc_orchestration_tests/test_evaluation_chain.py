@@ -103,6 +103,7 @@ def test_mlflow_holds_the_artifacts_by_their_names(settings: Settings, run_job: 
         "fhir_provenance.json",
         "healthcare_context.json",
         "metrics.parquet",
+        "model_card.json",
         "per_note.parquet",
     }
     history = client.get_metric_history(run.info.run_id, "doc_entity_count")

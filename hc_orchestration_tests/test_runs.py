@@ -51,7 +51,7 @@ RUN_HC = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
 import slow_part
-from hc_orchestration.cli import main
+from hc_orchestration.cli.app import main
 main()
 """
 

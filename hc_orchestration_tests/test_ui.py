@@ -159,7 +159,7 @@ def _wait_for_pages(process: subprocess.Popen[str], ports: list[int], logs: Path
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
 def test_both_pages_answer_and_all_processes_stop_with_hc(settings: Settings) -> None:
     ports = free_ports(2)
-    code = "from hc_orchestration.cli import main; main()"
+    code = "from hc_orchestration.cli.app import main; main()"
     options = ["--dagster-port", str(ports[0]), "--mlflow-port", str(ports[1])]
     with subprocess.Popen(
         [sys.executable, "-c", code, "ui", *options],

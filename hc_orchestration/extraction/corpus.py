@@ -25,11 +25,13 @@ class ExtractionOutcome:
         reused: Notes that had a row already.
         extracted: Notes that were given to the model now.
         seconds: Time in the model and in storing its rows, loading it left out; 0 if nothing ran.
+        device: Where the model ran ("cpu", "cuda:0"); None if nothing ran.
     """
 
     reused: int
     extracted: int
     seconds: float
+    device: str | None = None
 
 
 def extract_corpus(
@@ -71,4 +73,4 @@ def extract_corpus(
                 told = now
                 rate = done / (now - begun)
                 _log.info("%s: %d of %d notes, %.0f notes/s", key, done, missing.height, rate)
-        return ExtractionOutcome(reused, done, time.perf_counter() - begun)
+        return ExtractionOutcome(reused, done, time.perf_counter() - begun, model.device)

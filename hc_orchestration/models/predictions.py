@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+PredictedSpan = tuple[int, int, str, float | None] | tuple[int, int, str, float | None, str | None]
+
 
 @dataclass(frozen=True, slots=True)
 class NoteText:
@@ -17,9 +19,10 @@ class NoteEntities:
     """The spans that a model found in one note, in the model's own labels.
 
     Attributes:
-        spans: `(start, end, label, score)`; half-open, in code points of the text; score or None.
+        spans: `(start, end, label, score)`, and a concept id after it where the model gave one;
+            half-open, in code points of the text; score or None.
     """
 
     note_id: str
     text_sha256: str
-    spans: tuple[tuple[int, int, str, float | None], ...]
+    spans: tuple[PredictedSpan, ...]

@@ -11,6 +11,8 @@ from pathlib import Path
 from hc_orchestration.errors import ModelError, ModelNotInstalledError
 from hc_orchestration.models.catalogue import ModelEntry
 
+ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip", ".whl")
+
 _SETTLED = 2_000_000_000
 """Nanoseconds: a file changed more recently might change again without a new time of change."""
 
@@ -54,8 +56,8 @@ def locate(entry: ModelEntry, store: Path) -> Path:
     Raises:
         ModelNotInstalledError: They are not on this machine; the message says how to install them.
     """
-    source = entry.source
-    if source.path is not None:
+    source = entry.origin
+    if source.path is not None and not is_archive(Path(source.path)):
         if Path(source.path).exists():
             return Path(source.path)
         message = (
@@ -66,11 +68,16 @@ def locate(entry: ModelEntry, store: Path) -> Path:
     if (store / entry.key).is_dir():
         return store / entry.key
     package = source.package or entry.name
-    location = _package_data(package, entry.version)
+    location = _module_files(package) if entry.team_model else _package_data(package, entry.version)
     if location is not None:
         return location
     message = f"model {entry.key} is not installed. {_how_to_install(entry, store)}"
     raise ModelNotInstalledError(message)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a path names an archive, which is read from the store once it is installed."""
+    return path.name.endswith(ARCHIVES)
 
 
 def absence(entry: ModelEntry, store: Path) -> str | None:
@@ -131,14 +138,37 @@ def _digested(path: Path, name: str, *, remembered: bool) -> ModelFile:
 
 
 def _fingerprint(entry: ModelEntry, files: tuple[ModelFile, ...]) -> str:
-    spacy_minor = ".".join(importlib.metadata.version("spacy").split(".")[:2])
-    identity = {
+    spacy_minor = _minor("spacy")
+    identity: dict[str, object] = {
         "files": [[file.path, file.sha256] for file in files],
         "loader": entry.loader,
         "components": entry.components,
         "spacy": spacy_minor,
     }
+    if entry.options is not None:
+        identity["options"] = entry.options
+    if entry.loader == "transformers":
+        identity["transformers"] = _minor("transformers")
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _minor(package: str) -> str | None:
+    try:
+        return ".".join(importlib.metadata.version(package).split(".")[:2])
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _module_files(module: str) -> Path | None:
+    """The folder or file of a module on the Python path, without importing it."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ValueError:
+        return None
+    if spec is None or spec.origin is None:
+        return None
+    origin = Path(spec.origin)
+    return origin.parent if spec.submodule_search_locations else origin
 
 
 def _package_data(package: str, version: str) -> Path | None:
@@ -172,13 +202,19 @@ def _meta_version(meta: Path) -> str | None:
 
 
 def _how_to_install(entry: ModelEntry, store: Path) -> str:
-    if entry.source.url is not None:
+    source = entry.origin
+    if source.url is not None:
         return (
-            f"Fetch {entry.source.url} and install that file with `.venv/bin/pip install FILE`, or "
-            f"unpack it so that its config.cfg stands in {store / entry.key}. "
+            f"Run `hc models install {entry.key}`, which fetches {source.url}; without network, "
+            f"`hc models install FILE --model {entry.key}` with that file. It then stands in "
+            f"{store / entry.key}. "
             f"Never `pip install {entry.name}`: the public index has other things by such names."
         )
+    if source.path is not None:
+        return f"Run `hc models install {entry.key}`, which unpacks {source.path}."
+    if entry.team_model:
+        return f"Put the module {source.package} beside the catalogue or on the Python path."
     return (
-        f"Install version {entry.version} of the package {entry.source.package} from its "
+        f"Install version {entry.version} of the package {source.package} from its "
         f"developer's own archive, or put its files into {store / entry.key}."
     )

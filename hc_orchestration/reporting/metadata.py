@@ -83,6 +83,7 @@ def extraction_metadata(part: "ExtractionPart", inputs: "InputsPart") -> dict[st
         "notes_extracted": part.extracted,
         "entities": part.entities,
         "entities_per_note": part.entities / part.notes if part.notes else None,
+        "device": part.device,
         "seconds": part.seconds,
         "notes_per_second": part.notes_per_second,
         "corpus_version": inputs.corpus_version,

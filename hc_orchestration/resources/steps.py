@@ -65,6 +65,7 @@ def extract(step: "EvaluationStep") -> tuple[InputsPart, ExtractionPart]:
     files = (
         _keep(workspace, "per_note.parquet", parquet_bytes(per_note)),
         _keep(workspace, "entity_distribution.json", _json_bytes(labels)),
+        _keep(workspace, "model_card.json", _json_bytes(model_card(step.entry))),
     )
     return inputs, ExtractionPart(
         notes=per_note.height,
@@ -77,7 +78,13 @@ def extract(step: "EvaluationStep") -> tuple[InputsPart, ExtractionPart]:
         entities_version=version,
         files=files,
         started_at=step.begun,
+        device=outcome.device,
     )
+
+
+def model_card(entry: ModelEntry) -> dict[str, Any]:
+    """What is said of a model, with its key, as an artifact."""
+    return {"model": entry.key, **entry.card.model_dump(exclude_none=True)}
 
 
 def score(step: "EvaluationStep") -> tuple[InputsPart, MetricsPart, pl.DataFrame]:

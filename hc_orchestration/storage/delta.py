@@ -69,7 +69,13 @@ class DeltaStore:
         match = " AND ".join(f"old.{key} = new.{key}" for key in spec.keys)
 
         def write(table: DeltaTable) -> int:
-            merge = table.merge(rows, predicate=match, source_alias="new", target_alias="old")
+            merge = table.merge(
+                rows,
+                predicate=match,
+                source_alias="new",
+                target_alias="old",
+                merge_schema=True,  # a table made by an older version gets the new fields
+            )
             result = merge.when_not_matched_insert_all().execute()
             return int(result["num_target_rows_inserted"])
 

@@ -1,15 +1,24 @@
 """One entities table a model: offsets and labels of each note, never its words."""
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 import polars as pl
 
-from hc_orchestration.models.predictions import NoteEntities, NoteText
+from hc_orchestration.models.predictions import NoteEntities, NoteText, PredictedSpan
 from hc_orchestration.storage.corpus import CorpusTables
 from hc_orchestration.storage.delta import DeltaStore, TableSpec
 
 SPANS = pl.List(
-    pl.Struct({"start": pl.Int64, "end": pl.Int64, "label": pl.String, "score": pl.Float64})
+    pl.Struct(
+        {
+            "start": pl.Int64,
+            "end": pl.Int64,
+            "label": pl.String,
+            "score": pl.Float64,
+            "concept": pl.String,
+        }
+    )
 )
 _ROW = ("note_id", "text_sha256", "model_fingerprint")
 
@@ -75,8 +84,9 @@ class EntityTables:
 
     def _rows(self, model_key: str, fingerprint: str, version: int | None) -> pl.LazyFrame:
         rows = self._store.scan(entities_table(model_key), version)
-        return rows.filter(pl.col("model_fingerprint") == fingerprint).drop("model_fingerprint")
+        ours = rows.filter(pl.col("model_fingerprint") == fingerprint).drop("model_fingerprint")
+        return ours.with_columns(pl.col("spans").cast(SPANS))  # old tables know no concepts
 
 
-def _span_fields(span: tuple[int, int, str, float | None]) -> dict[str, int | str | float | None]:
-    return dict(zip(("start", "end", "label", "score"), span, strict=True))
+def _span_fields(span: PredictedSpan) -> dict[str, int | str | float | None]:
+    return dict(zip_longest(("start", "end", "label", "score", "concept"), span))

@@ -102,7 +102,11 @@ class InputsPart(RecordPart):
 
 
 class ExtractionPart(RecordPart):
-    """What the extraction did: counts, time in seconds, and the files that show them."""
+    """What the extraction did: counts, time in seconds, and the files that show them.
+
+    Attributes:
+        device: Where the model ran; None when every note had a row already.
+    """
 
     notes: int
     reused: int
@@ -114,6 +118,7 @@ class ExtractionPart(RecordPart):
     entities_version: int
     files: tuple[StoredFile, ...]
     started_at: datetime
+    device: str | None = None
 
 
 class MetricsPart(RecordPart):

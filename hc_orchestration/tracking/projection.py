@@ -339,6 +339,7 @@ def _params(record: EvaluationRecord) -> dict[str, str]:
     if record.extraction:
         params |= {
             "extraction.engine": "local",
+            "extraction.device": record.extraction.device,
             "extraction.reused": record.extraction.reused,
             "extraction.extracted": record.extraction.extracted,
         }

@@ -116,7 +116,10 @@ def test_shipped_catalogue_is_read_and_its_files_are_there() -> None:
             "name: a, version: '1', loader: spacy, source: {package: en-core}",
             "models.0.source.package",
         ),
-        ("name: a, version: '1', loader: spacy", "models.0.source: required, but not given"),
+        (
+            "name: a, version: '1', loader: spacy",
+            "models.0: Value error, the loader spacy needs a source",
+        ),
     ],
 )
 def test_slip_in_an_entry_is_named(tmp_path: Path, fields: str, expected: str) -> None:

@@ -64,8 +64,8 @@ def test_spans_come_back_as_they_were_stored(stored: Stored) -> None:
     rows = stored.entities.of_corpus(KEY, "f1", version, None).collect()
     assert dict(rows.select("note_id", "spans").iter_rows()) == {
         "n1": [
-            {"start": 0, "end": 3, "label": "A", "score": 0.5},
-            {"start": 1, "end": 2, "label": "B", "score": None},
+            {"start": 0, "end": 3, "label": "A", "score": 0.5, "concept": None},
+            {"start": 1, "end": 2, "label": "B", "score": None, "concept": None},
         ],
         "n2": [],
     }

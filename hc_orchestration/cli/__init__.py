@@ -1,0 +1,1 @@
+"""`hc`, the command line: one module for each group of commands."""

@@ -1,0 +1,50 @@
+"""The entry point of `hc`. Exit codes: 0 done, 1 failed, 2 bad use; `--json` for programs."""
+
+import sys
+
+import typer
+
+from hc_orchestration.cli.corpus import corpus_app
+from hc_orchestration.cli.evaluate import evaluate
+from hc_orchestration.cli.export import export_app
+from hc_orchestration.cli.metrics import metrics
+from hc_orchestration.cli.mlflow import mlflow_app
+from hc_orchestration.cli.models import models_app
+from hc_orchestration.cli.operations import doctor, ui
+from hc_orchestration.errors import ConfigurationError, HcError
+
+app = typer.Typer(
+    name="hc",
+    help="Evaluate clinical NER models on your notes, with evidence. Not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (evaluate, metrics, doctor, ui):
+    app.command()(command)
+app.add_typer(models_app, name="models")
+app.add_typer(corpus_app, name="corpus")
+app.add_typer(export_app, name="export")
+app.add_typer(mlflow_app, name="mlflow")
+
+
+def main() -> None:
+    """Entry point: errors of ours become one line, never a traceback."""
+    try:
+        app()
+    except ConfigurationError as error:
+        sys.stderr.write(f"hc: {error}\n")
+        sys.exit(2)
+    except HcError as error:
+        sys.stderr.write(f"hc: {error}\n")
+        sys.exit(_exit_code(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("hc: stopped\n")
+        sys.exit(130)
+
+
+def _exit_code(error: HcError) -> int:
+    """A model that nobody knows is bad use; anything else failed."""
+    from hc_orchestration.models.catalogue import UnknownModelError
+
+    return 2 if isinstance(error, UnknownModelError) else 1

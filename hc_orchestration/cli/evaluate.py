@@ -1,0 +1,70 @@
+"""`hc evaluate`: the main job, and what it prints."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hc_orchestration.cli.options import Json
+from hc_orchestration.cli.output import Status, console, open_workspace, print_json
+from hc_orchestration.settings import Settings
+
+if TYPE_CHECKING:
+    from hc_orchestration.evaluate import EvaluationReport
+
+
+def evaluate(
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="A model to evaluate; may be repeated.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also run models whose files are not here (they fail).")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Read the corpus, evaluate the models, compare them. Real Dagster runs, shown in its UI."""
+    from hc_orchestration.evaluate import report_as_json, run_evaluation
+
+    settings = Settings.from_environment()
+    if model and everything:
+        message = "give either --model or --all"
+        raise typer.BadParameter(message)
+    with Status() as say:
+        report = run_evaluation(settings, model or [], everything=everything, say=say)
+    document = report_as_json(report, open_workspace())
+    if as_json:
+        print_json(document)
+    else:
+        _print_report(report, document)
+    if report.interrupted:
+        raise typer.Exit(130)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def _print_report(report: "EvaluationReport", document: dict[str, Any]) -> None:
+    from hc_orchestration.reporting.console import leaderboard, print_table
+
+    out = console()
+    corpus = document["corpus"]
+    out.print(
+        f"Corpus: {corpus['notes']} notes, {corpus['quarantined']} in quarantine "
+        f"(version {corpus['version']}, digest {corpus['digest'][:12]})"
+    )
+    print_table(out, leaderboard(document["comparison"]))
+    for model in report.models:
+        if model.error:
+            out.print(f"failed   {model.key}: {model.error}", style="red", markup=False)
+    for key, reason in report.missing:
+        said = reason.split(". ", maxsplit=1)[0]
+        out.print(f"missing  {key}: {said}", style="dim", markup=False, soft_wrap=True)
+    if any(reason.startswith("stale") for _, reason in report.missing):
+        out.print("         `hc evaluate --model KEY` evaluates a stale one.", style="dim")
+    if any(reason.startswith(f"model {key}") for key, reason in report.missing):
+        out.print("         `hc models show KEY` says how to install one.", style="dim")
+    if document["comparison_error"]:
+        said = f"not compared: {document['comparison_error']}"
+        out.print(said, style="red", markup=False, soft_wrap=True)
+    unused = open_workspace().study.unused
+    if unused:
+        out.print(f"not used by this version, though given: {', '.join(unused)}", style="yellow")
+    out.print("\nLook closer:  hc ui   ·   hc metrics   ·   hc export provenance --model KEY")

@@ -1,0 +1,110 @@
+"""spaCy pipelines, from a folder that spaCy wrote."""
+
+import logging
+import re
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hc_orchestration.errors import ModelError
+from hc_orchestration.models.loaders.protocol import CPU, ModelSpan
+from hc_orchestration.models.loaders.scispacy_parts import add_part, is_scispacy_part
+from hc_orchestration.models.store import InstalledModel
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+
+_MISSING_FACTORY = re.compile(r"\[E002\] Can't find factory for '([^']+)'")
+_log = logging.getLogger(__name__)
+
+
+class SpacyModel:
+    """A spaCy pipeline, reduced to the components that entities need."""
+
+    def __init__(self, nlp: "Language", device: str = CPU) -> None:
+        """Wrap a loaded pipeline that computes on `device`."""
+        self._nlp = nlp
+        self.device = device
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The labels that the components tell of; None when none does."""
+        pipes = (component for _, component in self._nlp.pipeline)
+        told = [label for pipe in pipes for label in getattr(pipe, "labels", ())]
+        return tuple(sorted(set(told))) or None
+
+    def extract(self, texts: Sequence[str]) -> list[list[ModelSpan]]:
+        """See `NerModel.extract`; spaCy gives no scores."""
+        from hc_orchestration.models.loaders.scispacy_parts import concept_of
+
+        return [
+            [
+                (entity.start_char, entity.end_char, entity.label_)
+                if (concept := concept_of(entity)) is None
+                else (entity.start_char, entity.end_char, entity.label_, None, concept)
+                for entity in doc.ents
+            ]
+            for doc in self._nlp.pipe(texts, batch_size=64)
+        ]
+
+
+def load_spacy(model: InstalledModel) -> SpacyModel:
+    """The pipeline in the model's folder, on the GPU when there is one.
+
+    Raises:
+        ModelError: It does not load, or has no such component.
+    """
+    import spacy
+
+    from hc_orchestration.models import spacy_parts  # noqa: F401 - registers our parts with spaCy
+
+    key = model.entry.key
+    device = "cuda:0" if spacy.prefer_gpu() else CPU
+    try:
+        with warnings.catch_warnings(record=True) as heard:
+            nlp = spacy.load(model.location)
+    except Exception as error:  # noqa: BLE001 - spaCy raises whatever its parts raise
+        message = f"model {key} cannot be loaded from {model.location}: {_why_not_loaded(error)}"
+        raise ModelError(message) from None
+    for warning in heard:
+        _log.warning("%s: %s", key, str(warning.message).split(". ", maxsplit=1)[0])
+    components = model.entry.components or _entity_components(nlp)
+    if not components:
+        message = (
+            f"model {key}: no component of {model.location} writes entities. Name `components`."
+        )
+        raise ModelError(message)
+    for name in components:
+        if name not in nlp.pipe_names and is_scispacy_part(name):
+            add_part(nlp, name, key)
+    unknown = [name for name in components if name not in nlp.pipe_names]
+    if unknown:  # spaCy would run without them, and find nothing
+        message = (
+            f"model {key}: {model.location} has no component {', '.join(unknown)}. "
+            f"Mend `components`; it has: {', '.join(nlp.pipe_names)}."
+        )
+        raise ModelError(message)
+    nlp.select_pipes(enable=list(components))
+    return SpacyModel(nlp, device)
+
+
+def _why_not_loaded(error: Exception) -> str:
+    """What to do about a spaCy pipeline that does not load; no note was read yet."""
+    missing = _MISSING_FACTORY.search(str(error))
+    if missing:
+        return (
+            f"it needs the component '{missing[1]}', which no installed package gives spaCy. "
+            "Install the package that registers it (its developer says which), then run again."
+        )
+    reason = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {reason} Install the model again; its files are damaged."
+
+
+def _entity_components(nlp: "Language") -> list[str]:
+    """Components that assign `doc.ents`, and the shared layers that they listen to."""
+    writers = {name for name in nlp.pipe_names if "doc.ents" in nlp.get_pipe_meta(name).assigns}
+    needed = set(writers)
+    for name, component in nlp.pipeline:
+        if writers & set(getattr(component, "listening_components", ())):
+            needed.add(name)
+    return [name for name in nlp.pipe_names if name in needed]
