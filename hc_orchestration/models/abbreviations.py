@@ -37,9 +37,7 @@ def _closing(doc: "Doc", opening: int) -> int | None:
 
 
 def _may_be_short_form(text: str) -> bool:
-    return (
-        len(text) in _SHORT_LENGTHS and text[0].isalnum() and any(map(str.isupper, text))
-    )
+    return len(text) in _SHORT_LENGTHS and text[0].isalnum() and any(map(str.isupper, text))
 
 
 def _long_form_start(doc: "Doc", end: int, short: str) -> int | None:

@@ -63,9 +63,7 @@ class DocumentConsistency:
         ]
 
 
-def _free_places(
-    doc: Doc, keys: list[int], names: Mapping[_Key, object]
-) -> dict[_Key, list[int]]:
+def _free_places(doc: Doc, keys: list[int], names: Mapping[_Key, object]) -> dict[_Key, list[int]]:
     """Where each name starts outside entities, the longest name first, without overlap."""
     by_first: defaultdict[int, list[_Key]] = defaultdict(list)
     for name in sorted(names, key=len, reverse=True):

