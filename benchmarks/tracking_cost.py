@@ -67,7 +67,7 @@ def _projected(home: Path, uri: str, notes: int) -> float:
         StatusPart,
     )
     from hc_orchestration.tracking.client import MlflowStore
-    from hc_orchestration.tracking.projection import MlflowProjection, RunOptions
+    from hc_orchestration.tracking.projection import MlflowProjection
 
     files = FileStore(str(home / "tables"))
     ids = [f"note-{number}" for number in range(notes)]
@@ -118,9 +118,7 @@ def _projected(home: Path, uri: str, notes: int) -> float:
         ),
         status=StatusPart(status=Status.FINISHED, at=now),
     )
-    projection = MlflowProjection(
-        MlflowStore(uri, home, "http://localhost"), files, "", RunOptions()
-    )
+    projection = MlflowProjection(MlflowStore(uri, home, "http://localhost"), files, "")
     begun = time.perf_counter()
     projection.project(record)
     return time.perf_counter() - begun

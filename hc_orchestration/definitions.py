@@ -9,6 +9,7 @@ from hc_orchestration.assets.corpus import notes_corpus
 from hc_orchestration.assets.evaluation import evaluation_assets
 from hc_orchestration.checks.corpus import CORPUS_CHECKS
 from hc_orchestration.checks.evaluation import evaluation_checks
+from hc_orchestration.checks.gates import gate_checks
 from hc_orchestration.jobs import JOBS
 from hc_orchestration.partitions import model_partitions
 from hc_orchestration.resources.workspace import MlflowResource, WorkspaceResource
@@ -42,7 +43,11 @@ def build_definitions(
     }
     return dg.Definitions(
         assets=[notes_corpus, *chain, comparison_asset(metrics)],
-        asset_checks=[*CORPUS_CHECKS, *evaluation_checks(models)],
+        asset_checks=[
+            *CORPUS_CHECKS,
+            *evaluation_checks(models),
+            *gate_checks(study.gates, models),
+        ],
         jobs=JOBS,
         schedules=[nightly_schedule(study.schedule)],
         sensors=[

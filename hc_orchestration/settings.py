@@ -31,6 +31,7 @@ class Settings:
         tracking_uri: MLflow tracking URI; may hold credentials, so it is never shown or stored.
         dagster_url: Root of the Dagster web page that links point to.
         mlflow_url: Root of the MLflow web page that links point to.
+        signing_key: The private key that records are signed with; None leaves them unsigned.
     """
 
     home: Path
@@ -40,15 +41,15 @@ class Settings:
     tracking_uri: str
     dagster_url: str
     mlflow_url: str
+    signing_key: Path | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
         """Read the variables named in the README; defaults are relative to the project.
 
         Raises:
-            ConfigurationError: HC_SIGNING_KEY is set (records are not signed yet), a variable of
-                ours is empty, or its name is nearly one of ours (other programs may own names that
-                begin with `HC_`, so those are left alone).
+            ConfigurationError: A variable of ours is empty, or its name is nearly one of ours
+                (other programs may own names that begin with `HC_`, so those are left alone).
         """
         env = os.environ if environment is None else environment
         for name in sorted(name for name in env if name.startswith("HC_")):
@@ -58,11 +59,6 @@ class Settings:
             if name in _KNOWN and not env[name].strip():
                 message = f"environment: {name} is empty. Give it a value or unset it."
                 raise ConfigurationError(message)
-        if "HC_SIGNING_KEY" in env:
-            message = (
-                "environment: HC_SIGNING_KEY is set, but records are not signed yet. Unset it."
-            )
-            raise ConfigurationError(message)
         project = project_root()
         home = Path(env.get("HC_HOME", project / ".hc")).expanduser().absolute()
         tracking_uri = env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
@@ -76,6 +72,7 @@ class Settings:
             tracking_uri=tracking_uri,
             dagster_url=env.get("HC_DAGSTER_URL", "http://127.0.0.1:3000").rstrip("/"),
             mlflow_url=env.get("HC_MLFLOW_URL", mlflow_url).rstrip("/"),
+            signing_key=_key(env.get("HC_SIGNING_KEY")),
         )
 
     @property
@@ -102,6 +99,10 @@ def project_root() -> Path:
 
 def _file(value: str | None, default: Path) -> Path:
     return Path(value).expanduser().absolute() if value else default
+
+
+def _key(value: str | None) -> Path | None:
+    return Path(value).expanduser().absolute() if value else None
 
 
 def _uri(value: str | None, default: Path) -> str:

@@ -1,5 +1,6 @@
 """The study file: label set, corpora, healthcare context, schedule, and what may be shown."""
 
+import re
 from pathlib import Path
 from typing import Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -8,7 +9,9 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from hc_orchestration.corpora.sources import CorpusSource
 from hc_orchestration.healthcare.contexts import StudyContext
+from hc_orchestration.healthcare.facts import ProvenanceProfile
 from hc_orchestration.healthcare.guard import IdentifierError, screen_context
+from hc_orchestration.scoring.identity import ScoringPlan
 from hc_orchestration.yaml_model import StrictModel, load_yaml_model
 
 
@@ -29,8 +32,19 @@ class Schedule(StrictModel):
         return name
 
 
+_METRIC = re.compile(
+    r"^(?:(?:strict|exact|partial|type)\.(?:f1|precision|recall)|(?:strict|type)\.(?:f1|precision|recall)\.macro)$"
+)
+_LABEL_BLIND = ("exact.f1", "exact.precision", "partial.f1", "partial.precision")
+
+
 class Gate(StrictModel):
-    """A threshold that a metric must hold: `minimum`, or `regression` against the champion."""
+    """A threshold that a metric must hold: `minimum`, or `regression` against the champion.
+
+    Attributes:
+        metric: `strict.f1`, or with `.macro` its mean over labels.
+        label: Of this label only; in exact and partial only the recall has labels.
+    """
 
     metric: str
     name: str | None = None
@@ -38,6 +52,38 @@ class Gate(StrictModel):
     minimum: float | None = None
     regression: float | None = Field(default=None, ge=0)
     minimum_support: int = Field(default=0, ge=0)
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, metric: str) -> str:
+        if _METRIC.match(metric) is None:
+            message = (
+                "unknown metric; use strict, exact, partial or type, a dot, f1, precision or recall"
+            )
+            raise ValueError(message)
+        return metric
+
+    @property
+    def score(self) -> str:
+        """The name of the score that it looks at: `strict.f1.label.DISEASE`."""
+        return self.metric if self.label is None else f"{self.metric}.label.{self.label}"
+
+    @property
+    def check(self) -> str:
+        """The name of its check: what it is called, else what it says (`strict_f1_minimum_0_6`)."""
+        threshold = self.minimum if self.regression is None else self.regression
+        kind = "minimum" if self.regression is None else "regression"
+        said = " ".join(filter(None, (self.metric, self.label, kind, f"{threshold:g}")))
+        return re.sub(r"\W", "_", self.name or said, flags=re.ASCII)
+
+    @model_validator(mode="after")
+    def _label_has_the_metric(self) -> Self:
+        if self.label is not None and (
+            self.metric in _LABEL_BLIND or self.metric.endswith(".macro")
+        ):
+            message = f"{self.metric} has no values by label"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -61,9 +107,10 @@ class Study(StrictModel):
     Attributes:
         name: Also the name of the MLflow experiment.
         labels: The study's label set; source and model labels are mapped to it.
-        slices: Note attributes to score separately; checked, not used by this version.
-        gates: Thresholds; checked, not used by this version.
-        cluster: The note attribute that is the sampling unit; checked, not used by this version.
+        slices: Note attributes to score separately by; `source` and `length` (a tertile) too.
+        gates: Thresholds that decide whether a model may be promoted.
+        cluster: The note attribute that is the sampling unit; without it, notes of one text are.
+        provenance: How records name things.
         privacy: What may leave the tables; its smallest cell also screens the context.
     """
 
@@ -78,14 +125,12 @@ class Study(StrictModel):
     cluster: str | None = None
     schedule: Schedule = Schedule()
     privacy: Privacy = Privacy()
+    provenance: ProvenanceProfile = Field(default_factory=ProvenanceProfile)
 
     @property
-    def unused(self) -> tuple[str, ...]:
-        """Keys that were given and that this version does not act on."""
-        unused = [key for key in ("slices", "gates", "cluster") if getattr(self, key)]
-        if self.privacy.note_text_in_reports:
-            unused.append("privacy.note_text_in_reports")
-        return tuple(unused)
+    def scoring(self) -> ScoringPlan:
+        """What scores depend on."""
+        return ScoringPlan(self.labels, self.slices, self.cluster, self.privacy.smallest_cell)
 
     @field_validator("labels")
     @classmethod
@@ -102,6 +147,26 @@ class Study(StrictModel):
             message = "two corpora have the same name"
             raise ValueError(message)
         return corpora
+
+    @field_validator("slices")
+    @classmethod
+    def _distinct_slices(cls, slices: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(slices)) != len(slices):
+            message = "an attribute stands twice"
+            raise ValueError(message)
+        return slices
+
+    @model_validator(mode="after")
+    def _gates_fit(self) -> Self:
+        checks = [gate.check for gate in self.gates]
+        if len(set(checks)) != len(checks):
+            message = "two gates have the same name; give each a `name:` of its own"
+            raise ValueError(message)
+        unknown = sorted({gate.label for gate in self.gates if gate.label} - set(self.labels))
+        if unknown:
+            message = f"a gate is about {', '.join(unknown)}, not one of `labels`"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _corpora_map_to_labels(self) -> Self:

@@ -100,7 +100,9 @@ def test_mlflow_holds_the_artifacts_by_their_names(settings: Settings, run_job: 
     client = MlflowClient(tracking_uri=settings.tracking_uri)
     assert {item.path for item in client.list_artifacts(run.info.run_id)} == {
         "entity_distribution.json",
+        "error_analysis.json",
         "fhir_provenance.json",
+        "fhir_provenance_bundle.json",
         "healthcare_context.json",
         "metrics.parquet",
         "model_card.json",
@@ -125,7 +127,7 @@ def test_an_untyped_model_has_exact_scores_and_no_strict_ones(
 
     record = only_record(settings, RULER)
     assert record.metrics
-    assert record.metrics.not_applicable == ("strict",)
+    assert record.metrics.not_applicable == ("strict", "type")
     assert [name for name in record.metrics.values if name.startswith("strict")] == []
     # asthma in n1 and n2, gout in n2 and n4: all four lie on gold boundaries.
     assert record.metrics.values["exact.precision"] == pytest.approx(1.0)

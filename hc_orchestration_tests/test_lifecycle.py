@@ -38,15 +38,22 @@ def own_job(settings: Settings, *more: Any, **options: Any) -> dg.JobDefinition:
     return merged.resolve_job_def("own")
 
 
-def reexecutable() -> dg.JobDefinition:
-    """The job for Dagster to load by name."""
+def evaluate_model_in(home: str) -> dg.JobDefinition:
+    """The job for Dagster to load by name; it keeps one for each argument."""
+    assert home
     return build_definitions(Settings.from_environment()).resolve_job_def("evaluate_model")
+
+
+def reexecutable() -> Any:
+    """The job of this test's deployment, as re-executions need it."""
+    home = str(Settings.from_environment().home)
+    return dg.build_reconstructable_job(__name__, "evaluate_model_in", (home,))
 
 
 def all_again(instance: dg.DagsterInstance, parent: str) -> dg.DagsterRun:
     """Re-execute every step of a run, as a button of Dagster's page does."""
     result = dg.execute_job(
-        dg.reconstructable(reexecutable),
+        reexecutable(),
         instance=instance,
         reexecution_options=dg.ReexecutionOptions(parent_run_id=parent),
         run_config=QUIET,
@@ -221,6 +228,42 @@ def test_a_finished_run_executed_again_is_an_evaluation_of_its_own(
     assert second.state is Status.FINISHED
     assert second.remaining == ()
     assert len(mlflow_runs(settings)) == 2
+
+
+def test_the_failed_repetition_of_a_finished_run_is_gone_on_with(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    run_job: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From failure, of a re-execution of a finished run: that re-execution's evaluation goes on."""
+    run_job("refresh_corpus")
+    first = run_job("evaluate_model", TERMS)
+    with monkeypatch.context() as broken:
+        broken.setattr(steps, "score", lambda _: 1 / 0)
+        failed = dg.execute_job(
+            reexecutable(),
+            instance=instance,
+            reexecution_options=dg.ReexecutionOptions(parent_run_id=first.run_id),
+            run_config=QUIET,
+            tags={"dagster/partition": TERMS},
+        )
+    assert not failed.success
+
+    healed = dg.execute_job(
+        reexecutable(),
+        instance=instance,
+        reexecution_options=dg.ReexecutionOptions.from_failure(failed.run_id, instance),
+        run_config=QUIET,
+        tags={"dagster/partition": TERMS},
+    )
+
+    assert healed.success
+    states = {r.evaluation_id: r.state for r in Workspace(settings).records.of_model(TERMS)}
+    assert states == {
+        evaluation_id(first.run_id, TERMS): Status.FINISHED,
+        evaluation_id(failed.run_id, TERMS): Status.FINISHED,
+    }
 
 
 def test_the_open_evaluation_of_a_run_is_found_under_either_id(settings: Settings) -> None:

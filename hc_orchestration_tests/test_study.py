@@ -7,6 +7,7 @@ import pytest
 from hc_orchestration.corpora.sources import CorpusSource
 from hc_orchestration.errors import ConfigurationError
 from hc_orchestration.healthcare.contexts import PatientContext, StudyContext
+from hc_orchestration.scoring.identity import ScoringPlan
 from hc_orchestration.study import Gate, Privacy, Schedule, Study, load_study
 
 SHIPPED = Path(__file__).parents[1] / "data" / "study.yaml"
@@ -109,9 +110,40 @@ def test_shipped_study_is_read_and_its_corpus_is_there() -> None:
     assert Path(corpus.path).is_dir()
 
 
-def test_keys_without_effect_are_told(tmp_path: Path) -> None:
-    assert load_study(written(tmp_path, FULL)).unused == ("slices", "gates", "cluster")
-    assert load_study(written(tmp_path, MINIMAL)).unused == ()
+def test_scores_depend_on_labels_slices_cluster_and_smallest_cell(tmp_path: Path) -> None:
+    assert load_study(written(tmp_path, FULL)).scoring == ScoringPlan(
+        labels=("DISEASE", "CHEMICAL"),
+        slices=("source", "note_type", "specialty", "length"),
+        cluster="patient",
+        smallest_cell=11,
+    )
+
+
+def test_a_gate_is_named_by_what_it_says_or_as_it_is_called(tmp_path: Path) -> None:
+    gates = load_study(written(tmp_path, FULL)).gates
+    assert [gate.check for gate in gates] == ["strict_f1_minimum_0_6", "no_worse_on_diseases"]
+    assert [gate.score for gate in gates] == ["strict.f1", "strict.f1.label.DISEASE"]
+
+
+@pytest.mark.parametrize(
+    ("gate", "expected"),
+    [
+        ("{metric: strict.f2, minimum: 1}", "unknown metric"),
+        ("{metric: exact.f1.macro, minimum: 1}", "unknown metric"),
+        ("{metric: exact.f1, label: DISEASE, minimum: 1}", "exact.f1 has no values by label"),
+        ("{metric: strict.f1.macro, label: DISEASE, minimum: 1}", "has no values by label"),
+        ("{metric: strict.f1, label: GENE, minimum: 1}", "a gate is about GENE"),
+        ("{metric: strict.f1, minimum: 1, regression: 1}", "either minimum or regression"),
+        (
+            "{metric: strict.f1, minimum: 0.5}, {metric: strict.f1, minimum: 0.5}",
+            "two gates have the same name",
+        ),
+    ],
+)
+def test_a_gate_that_nothing_can_be_held_to_is_refused(
+    tmp_path: Path, gate: str, expected: str
+) -> None:
+    assert expected in refusal(tmp_path, f"{MINIMAL}gates: [{gate}]\n")
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "text", "brat", "bioc", "fhir", "mimic"])

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hc_orchestration import cli
+from hc_orchestration.cli.app import main
 from hc_orchestration.errors import TrackingError
 from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.sensors import mlflow_sync_sensor
@@ -30,7 +30,7 @@ def hc(
     monkeypatch.setattr(sys, "argv", ["hc", *arguments, "--json"])
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main()
     return int(ended.value.code or 0), json.loads(capsys.readouterr().out)
 
 

@@ -62,7 +62,9 @@ def newest(settings: Settings, key: str = TERMS) -> EvaluationRecord:
 
 def provenance(settings: Settings, record: EvaluationRecord) -> dict[str, Any]:
     assert record.provenance
-    content: dict[str, Any] = json.loads(Workspace(settings).files.get(record.provenance.file))
+    bundle = json.loads(Workspace(settings).files.get(record.provenance.file))
+    resources: list[dict[str, Any]] = [entry["resource"] for entry in bundle["entry"]]
+    (content,) = (each for each in resources if each["resourceType"] == "Provenance")
     return content
 
 

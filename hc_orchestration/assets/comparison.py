@@ -17,21 +17,26 @@ def comparison_asset(evaluation_metrics: dg.AssetsDefinition) -> dg.AssetsDefini
         group_name="comparison",
         kinds={"deltalake"},
         owners=OWNERS,
-        code_version="1",
+        code_version="2",
         description=(
             "One row per model of the catalogue: its rank and scores on the corpus that is stored "
-            "now, or why it is missing (not installed, failed, stale)."
+            "now, or why it is missing (not installed, failed, stale). Beside it, paired "
+            "differences of every two models, and regression gates against the champion."
         ),
     )
     def model_comparison(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
     ) -> dg.MaterializeResult[None]:
-        from hc_orchestration.resources.steps import compare
+        from hc_orchestration.reporting.metadata import comparison_metadata
+        from hc_orchestration.resources.comparing import compare
 
         with words_withheld():
-            rows, metadata, digest = compare(workspace.open(), context.run.run_id)
+            opened = workspace.open()
+            done = compare(opened, context.run.run_id)
+        shown = comparison_metadata(done.models, done.differences, done.champion, done.gates)
         return dg.MaterializeResult(
-            metadata={"models": len(rows), **metadata}, data_version=dg.DataVersion(digest)
+            metadata={**shown, "report": dg.MetadataValue.path(opened.files.location(done.report))},
+            data_version=dg.DataVersion(done.digest),
         )
 
     return model_comparison

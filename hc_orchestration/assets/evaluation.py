@@ -71,11 +71,11 @@ def evaluation_assets(models: dg.PartitionsDefinition[str]) -> list[dg.AssetsDef
         group_name=GROUP,
         kinds={"polars", "deltalake"},
         owners=OWNERS,
-        code_version="1",
+        code_version="2",
         description=(
             "One row per (match mode, average, label, slice, statistic): precision, recall and F1 "
-            "of the extracted mentions against gold, with the counts that they come from. "
-            "Undefined is null, never 0."
+            "of the extracted mentions against gold, with the counts that they come from and 95 % "
+            "intervals. Undefined is null, never 0; slices of too few notes are withheld."
         ),
     )
     def evaluation_metrics(
@@ -85,11 +85,12 @@ def evaluation_assets(models: dg.PartitionsDefinition[str]) -> list[dg.AssetsDef
         from hc_orchestration.resources.steps import score
 
         with evaluation_step(context, workspace, mlflow) as step:
-            inputs, metrics, scores = score(step)
+            inputs, metrics, gates, scores = score(step)
             return step.materialized(
                 inputs,
                 metrics,
-                metadata=metrics_metadata(metrics, scores),
+                gates,
+                metadata=metrics_metadata(metrics, gates, scores),
                 data_version=metrics.evaluation_digest,
             )
 
@@ -101,14 +102,14 @@ def evaluation_assets(models: dg.PartitionsDefinition[str]) -> list[dg.AssetsDef
         owners=OWNERS,
         code_version="1",
         description=(
-            "One FHIR R4 Provenance resource per evaluation: what was made, from which corpus and "
+            "One FHIR R4 record (a Bundle) per evaluation: what was made, from which corpus and "
             "model, by which software, for whom and when. Unchanged inputs make no new one."
         ),
     )
     def provenance(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource, mlflow: MlflowResource
     ) -> dg.MaterializeResult[None]:
-        from hc_orchestration.resources.steps import record_provenance
+        from hc_orchestration.resources.recording import record_provenance
 
         with evaluation_step(context, workspace, mlflow) as step:
             evaluated, part = record_provenance(step)

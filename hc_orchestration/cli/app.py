@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from hc_orchestration.cli.compare import compare
 from hc_orchestration.cli.corpus import corpus_app
 from hc_orchestration.cli.evaluate import evaluate
 from hc_orchestration.cli.export import export_app
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (evaluate, metrics, doctor, ui):
+for command in (evaluate, metrics, compare, doctor, ui):
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(corpus_app, name="corpus")

@@ -64,7 +64,8 @@ def _print_report(report: "EvaluationReport", document: dict[str, Any]) -> None:
     if document["comparison_error"]:
         said = f"not compared: {document['comparison_error']}"
         out.print(said, style="red", markup=False, soft_wrap=True)
-    unused = open_workspace().study.unused
-    if unused:
-        out.print(f"not used by this version, though given: {', '.join(unused)}", style="yellow")
+    if document["comparison"] and not document["comparison_error"]:
+        from hc_orchestration.resources.comparing import newest_report
+
+        out.print(f"\nReport: {newest_report(open_workspace().settings)}", soft_wrap=True)
     out.print("\nLook closer:  hc ui   ·   hc metrics   ·   hc export provenance --model KEY")

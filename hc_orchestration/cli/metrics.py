@@ -1,25 +1,14 @@
 """`hc metrics`: the stored scores."""
 
-import sys
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from hc_orchestration.cli.options import Json
-from hc_orchestration.cli.output import console, open_workspace, print_json
+from hc_orchestration.cli.output import TableFormat, console, open_workspace, print_frame
 from hc_orchestration.errors import EvaluationError
 
 _STALE = "stale: not of the corpus, the label mapping and the model files as they are now"
-
-
-class TableFormat(StrEnum):
-    """How `hc metrics` prints."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    MARKDOWN = "markdown"
 
 
 def metrics(
@@ -38,22 +27,19 @@ def metrics(
     keys = [workspace.catalogue.entry(model).key] if model else list(workspace.catalogue.keys)
     table = last_scores(workspace, keys)
     chosen = TableFormat.JSON if as_json else form
-    if chosen is TableFormat.CSV:
-        sys.stdout.write(table.write_csv())
-    elif chosen is TableFormat.MARKDOWN:
-        from hc_orchestration.reporting.metadata import markdown_table
-
-        sys.stdout.write(markdown_table(table.to_dicts(), limit=table.height) + "\n")
-    elif chosen is TableFormat.JSON:
-        print_json(table.to_dicts())
+    if chosen is not TableFormat.TABLE:
+        print_frame(table, chosen)
     else:
         from hc_orchestration.reporting.console import print_table
-        from hc_orchestration.reporting.metadata import score_rows
+        from hc_orchestration.reporting.metadata import score_rows, slice_rows
 
         for key in table["model"].unique(maintain_order=True):
-            rows = score_rows(table.filter(table["model"] == key))
-            stale = table.filter(table["model"] == key)["stale"].any()
-            print_table(console(), rows, title=f"{key}\n{_STALE}" if stale else key)
+            of_model = table.filter(table["model"] == key)
+            title = f"{key}\n{_STALE}" if of_model["stale"].any() else key
+            everywhere = of_model["slice"] == "all"
+            print_table(console(), score_rows(of_model.filter(everywhere)), title=title)
+            if not everywhere.all():
+                print_table(console(), slice_rows(of_model.filter(~everywhere)))
     if table.is_empty():
         which = f"model {model}" if model else "no model"
         verb = "has no" if model else "has a"

@@ -3,9 +3,11 @@
 import json
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.console import Console
 
     from hc_orchestration.storage.workspace import Workspace
@@ -24,6 +26,27 @@ def open_workspace() -> "Workspace":
 def print_json(document: object) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+class TableFormat(StrEnum):
+    """How a table is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+
+
+def print_frame(table: "pl.DataFrame", form: TableFormat) -> None:
+    """A whole table as CSV, Markdown or JSON."""
+    if form is TableFormat.CSV:
+        sys.stdout.write(table.write_csv())
+    elif form is TableFormat.MARKDOWN:
+        from hc_orchestration.reporting.metadata import markdown_table
+
+        sys.stdout.write(markdown_table(table.to_dicts(), limit=table.height) + "\n")
+    else:
+        print_json(table.to_dicts())
 
 
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -56,6 +56,16 @@ def compare_models(workspace: Workspace) -> list[ComparedModel]:
     return ranked + [model for model in found if not model.record]
 
 
+def compared_model(workspace: Workspace, key: str) -> ComparedModel:
+    """One model of the catalogue as it stands for a comparison, unranked.
+
+    Raises:
+        UnknownModelError: No such model.
+        StorageError: No corpus is stored.
+    """
+    return _newest(workspace, workspace.corpus.required(), workspace.catalogue.entry(key))
+
+
 def comparison_rows(models: Iterable[ComparedModel], corpus: CorpusVersion) -> list[dict[str, Any]]:
     """The rows to store, without the comparison's id and time."""
     return [
@@ -69,7 +79,11 @@ def comparison_rows(models: Iterable[ComparedModel], corpus: CorpusVersion) -> l
             "strict_f1": model.value("strict.f1"),
             "strict_precision": model.value("strict.precision"),
             "strict_recall": model.value("strict.recall"),
+            "strict_f1_low": model.value("strict.f1.ci_low"),
+            "strict_f1_high": model.value("strict.f1.ci_high"),
             "exact_f1": model.value("exact.f1"),
+            "exact_f1_low": model.value("exact.f1.ci_low"),
+            "exact_f1_high": model.value("exact.f1.ci_high"),
             "support": _metrics(model, "support"),
             "notes_per_second": model.notes_per_second,
             "missing_reason": model.missing,
@@ -129,10 +143,13 @@ def staleness(
         return f"stale: {error}"
     if inputs.model_fingerprint != fingerprint:
         return "stale: its last evaluation is of other model files, settings or another spaCy"
-    labels = workspace.study.labels
-    mapping = entry.label_mapping(labels)
-    if metrics.evaluation_digest != evaluation_digest(corpus.digest, fingerprint, labels, mapping):
-        return "stale: its last evaluation is of another corpus or label mapping"
+    plan = workspace.study.scoring
+    mapping = entry.label_mapping(plan.labels)
+    if metrics.evaluation_digest != evaluation_digest(corpus.digest, fingerprint, plan, mapping):
+        return (
+            "stale: its last evaluation is of another corpus or label mapping, or the study or "
+            "the program scores otherwise now"
+        )
     return None
 
 

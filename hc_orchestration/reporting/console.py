@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hc_orchestration.reporting.intervals import interval
+
 _LONGEST_WHOLE = 40
 _UNDEFINED = "\N{EN DASH}"
 
@@ -54,6 +56,9 @@ def leaderboard(models: Iterable[Mapping[str, object]]) -> list[dict[str, object
                 "#": model["rank"],
                 "model": model["key"],
                 "strict F1": values.get("strict.f1"),
+                "95 % interval": interval(
+                    values.get("strict.f1.ci_low"), values.get("strict.f1.ci_high")
+                ),
                 "P": values.get("strict.precision"),
                 "R": values.get("strict.recall"),
                 "exact F1": values.get("exact.f1"),

@@ -5,14 +5,33 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from hc_orchestration.reporting.intervals import halves, interval, probability
+from hc_orchestration.reporting.plots import label_plot
+
 if TYPE_CHECKING:
     import polars as pl
 
     from hc_orchestration.models.store import InstalledModel
+    from hc_orchestration.reporting.comparison import ComparedModel
+    from hc_orchestration.scoring.differences import Difference
+    from hc_orchestration.scoring.gates import GateResult
     from hc_orchestration.storage.corpus import CorpusVersion
-    from hc_orchestration.storage.records import ExtractionPart, InputsPart, MetricsPart
+    from hc_orchestration.storage.records import (
+        ExtractionPart,
+        GatesPart,
+        InputsPart,
+        MetricsPart,
+    )
 
 _ROWS_SHOWN = 25
+_SLICES_SHOWN = 50
+_HEADLINE = (
+    "strict.f1.macro",
+    "strict.f1.ci_low",
+    "strict.f1.ci_high",
+    "exact.f1.ci_low",
+    "exact.f1.ci_high",
+)
 _UNDEFINED = "\N{EN DASH}"
 
 
@@ -94,34 +113,124 @@ def extraction_metadata(part: "ExtractionPart", inputs: "InputsPart") -> dict[st
     return {name: value for name, value in shown.items() if value is not None}
 
 
-def metrics_metadata(part: "MetricsPart", scores: "pl.DataFrame") -> dict[str, Any]:
-    """Headline floats under their MLflow names, and the whole table."""
+def metrics_metadata(
+    part: "MetricsPart", gates: "GatesPart", scores: "pl.DataFrame"
+) -> dict[str, Any]:
+    """Headline floats under their MLflow names, gates, tables, and a plot of the labels."""
+    headline = {
+        name: value
+        for name, value in part.values.items()
+        if name.count(".") == 1 or name in _HEADLINE
+    }
+    everywhere = scores.filter(slice="all")
+    slices = scores.filter(scores["slice"] != "all")
     return {
-        **part.values,
+        **headline,
         "gold_mentions": part.support,
         "annotated_notes": part.annotated,
         "predicted_unmapped": part.predicted_unmapped,
         "not_applicable": ", ".join(part.not_applicable) or "none",
+        "withheld_slices": part.withheld,
         "evaluation_digest": part.evaluation_digest,
         "inputs_unchanged": part.inputs_unchanged,
-        "scores": dg.MetadataValue.md(markdown_table(score_rows(scores))),
+        "gates": dg.MetadataValue.md(markdown_table(gate_rows(gates.results))),
+        "scores": dg.MetadataValue.md(markdown_table(score_rows(everywhere))),
+        "slices": dg.MetadataValue.md(markdown_table(slice_rows(slices), limit=_SLICES_SHOWN)),
+        "labels": dg.MetadataValue.md(label_plot(everywhere)),
     }
 
 
+def comparison_metadata(
+    models: "Sequence[ComparedModel]",
+    differences: "Sequence[Difference]",
+    champion: str | None,
+    gates: "Mapping[str, Sequence[GateResult]]",
+) -> dict[str, Any]:
+    """Ranking, who is missing and why, differences in strict and exact F1, regression gates."""
+    ranked = [
+        {
+            "rank": model.rank,
+            "model": model.key,
+            "strict F1": model.value("strict.f1"),
+            "95 % interval": interval(
+                model.value("strict.f1.ci_low"), model.value("strict.f1.ci_high")
+            ),
+            "exact F1": model.value("exact.f1"),
+            "gold": model.record.metrics.support if model.record and model.record.metrics else None,
+        }
+        for model in models
+        if model.rank is not None
+    ]
+    missing = [{"model": m.key, "reason": m.missing} for m in models if m.rank is None]
+    pairs = [difference_row(d) for d in differences if d.metric in ("strict.f1", "exact.f1")]
+    results = [
+        {"model": key, **row} for key, of_model in gates.items() for row in gate_rows(of_model)
+    ]
+    return {
+        "models": len(models),
+        "compared": len(ranked),
+        "champion": champion or "none",
+        "ranking": dg.MetadataValue.md(markdown_table(ranked)),
+        "missing": dg.MetadataValue.md(markdown_table(missing)),
+        "differences": dg.MetadataValue.md(markdown_table(pairs)),
+        "gates": dg.MetadataValue.md(markdown_table(results)),
+    }
+
+
+def difference_row(difference: "Difference") -> dict[str, object]:
+    """A paired difference, for people."""
+    return {
+        "metric": difference.metric,
+        "first": difference.first,
+        "second": difference.second,
+        "first score": difference.first_value,
+        "second score": difference.second_value,
+        "difference": difference.difference,
+        "95 % interval": interval(difference.ci_low, difference.ci_high),
+        "p": probability(difference.p),
+        "p (Holm)": probability(difference.p_holm),
+        "gold": difference.gold,
+        "clusters": difference.clusters,
+    }
+
+
+def gate_rows(results: "Sequence[GateResult]") -> list[dict[str, object]]:
+    """What gates said, for people."""
+    return [{"gate": r.name, "verdict": r.verdict.value, "says": r.sentence} for r in results]
+
+
 def score_rows(scores: "pl.DataFrame") -> list[dict[str, object]]:
-    """One row per mode and label with precision, recall, F1 and the counts behind them."""
+    """One row per mode and label with precision, recall, F1, its interval and the counts."""
     index = ["mode", "average", "label", "gold", "predicted", "credit"]
-    wide = scores.pivot(on="statistic", index=index, values="value")
+    values = ["value", "ci_low", "ci_high"]
+    wide = scores.pivot(on="statistic", index=index, values=values)
     return [
         {
             "mode": row["mode"],
             "label": row["label"] or row["average"],
-            "precision": row["precision"],
-            "recall": row["recall"],
-            "f1": row["f1"],
+            "precision": row["value_precision"],
+            "recall": row["value_recall"],
+            "f1": row["value_f1"],
+            "95 % interval of f1": interval(row["ci_low_f1"], row["ci_high_f1"]),
             "gold": row["gold"],
             "predicted": row["predicted"],
-            "correct": int(row["credit"]),
+            "credit": halves(row["credit"]),
         }
         for row in wide.sort("mode", "average", "label", descending=[True, True, False]).to_dicts()
+    ]
+
+
+def slice_rows(scores: "pl.DataFrame") -> list[dict[str, object]]:
+    """One row per slice, withheld ones too: micro F1 of strict (exact of a model without types)."""
+    mode = "strict" if (scores["mode"] == "strict").any() else "exact"
+    rows = scores.filter(mode=mode, average="micro", statistic="f1").sort("slice")
+    return [
+        {
+            "slice": row["slice"],
+            f"{mode} f1": "withheld" if row["withheld"] else row["value"],
+            "95 % interval": interval(row["ci_low"], row["ci_high"]),
+            "notes": row["notes"],
+            "gold": row["gold"],
+        }
+        for row in rows.iter_rows(named=True)
     ]

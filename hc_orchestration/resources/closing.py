@@ -8,7 +8,6 @@ import dagster as dg
 
 from hc_orchestration.errors import TrackingError
 from hc_orchestration.processes import ProcessIdentity
-from hc_orchestration.resources.evaluation import evaluation_id
 from hc_orchestration.storage.records import EvaluationRecord, Records, Status, StatusPart
 from hc_orchestration.tracking.projection import MlflowProjection
 
@@ -75,12 +74,9 @@ def evaluation_of_run(records: Records, run: dg.DagsterRun) -> EvaluationRecord 
     key = run.tags.get("dagster/partition")
     if key is None:
         return None
-    for begun_by in dict.fromkeys((run.run_id, run.root_run_id or run.run_id)):
-        record = records.read(evaluation_id(begun_by, key))
-        if record is None or record.run is None or record.state is not Status.RUNNING:
-            continue
-        if record.run.dagster_run_id == run.run_id:
-            return record
+    for record in records.of_model(key):
+        if record.run and record.run.dagster_run_id == run.run_id:
+            return record if record.state is Status.RUNNING else None
     return None
 
 

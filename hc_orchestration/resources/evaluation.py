@@ -37,22 +37,41 @@ def evaluation_id(root_run_id: str, model_key: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{root_run_id}/{model_key}"))
 
 
-def evaluation_id_of_run(records: "Records", run: dg.DagsterRun, model_key: str) -> str:
+def evaluation_id_of_run(
+    records: "Records", instance: dg.DagsterInstance, run: dg.DagsterRun, model_key: str
+) -> str:
     """The id of the evaluation that a run works on.
 
-    A re-execution goes on with the evaluation of its root run unless another run has finished
-    that: then it is an evaluation of its own. All steps of a run get the same answer.
+    A re-execution goes on with the evaluation that the run it repeats worked on, unless another
+    run has finished that: then it is an evaluation of its own. All steps of a run get the same
+    answer.
     """
     from hc_orchestration.storage.records import Status
 
     own = evaluation_id(run.run_id, model_key)
     if run.root_run_id in (None, run.run_id) or records.read(own) is not None:
         return own
-    of_root = evaluation_id(run.root_run_id or run.run_id, model_key)
-    record = records.read(of_root)
-    if record is None or record.run is None or record.state is not Status.FINISHED:
-        return of_root
-    return of_root if record.run.dagster_run_id == run.run_id else own
+    begun_by = _ancestors(instance, run)
+    ids = [evaluation_id(run_id, model_key) for run_id in begun_by]
+    records_of = ((identity, records.read(identity)) for identity in ids)
+    found = next(((identity, record) for identity, record in records_of if record), None)
+    if found is None:
+        return ids[-1]
+    identity, record = found
+    if record.run is None or record.state is not Status.FINISHED:
+        return identity
+    return identity if record.run.dagster_run_id == run.run_id else own
+
+
+def _ancestors(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
+    """The ids of the runs that a run repeats, the nearest first and the root last."""
+    ids: list[str] = []
+    parent = run.parent_run_id
+    while parent is not None and parent != run.root_run_id:
+        ids.append(parent)
+        before = instance.get_run_by_id(parent)
+        parent = before.parent_run_id if before else None
+    return [*ids, run.root_run_id or run.run_id]
 
 
 class EvaluationStep:
@@ -66,8 +85,11 @@ class EvaluationStep:
         self.step = str(context.op_execution_context.op_handle)
         run = context.run
         self.run_id = run.run_id
-        self.evaluation_id = evaluation_id_of_run(workspace.records, run, self.key)
+        self.evaluation_id = evaluation_id_of_run(
+            workspace.records, context.instance, run, self.key
+        )
         self._projection = mlflow.projection(workspace)
+        self._shown_in = mlflow.shown_in()
         self.begun = datetime.now(UTC)
 
     @property
@@ -247,6 +269,7 @@ class EvaluationStep:
             software=software_versions(),
             context=self.workspace.study.context.for_model(entry.name, entry.version),
             started_at=started,
+            shown_in=self._shown_in,
         )
 
     def _planned(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from hc_orchestration.errors import EvaluationError, HcError
-from hc_orchestration.healthcare.provenance import check_provenance
+from hc_orchestration.healthcare.validity import check_bundle
 
 if TYPE_CHECKING:
     from hc_orchestration.resources.evaluation import EvaluationStep
@@ -55,7 +55,7 @@ def stored_provenance_problem(step: "EvaluationStep") -> str | None:
     if part is None:
         return "the evaluation has no Provenance"
     try:
-        check_provenance(json.loads(step.workspace.files.get(part.file)))
+        check_bundle(json.loads(step.workspace.files.get(part.file)))
     except HcError as error:
         return str(error)
     return None

@@ -2,39 +2,29 @@
 
 import io
 import json
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from hc_orchestration.errors import EvaluationError
 from hc_orchestration.extraction.corpus import extract_corpus
-from hc_orchestration.healthcare.provenance import (
-    EvaluationFacts,
-    build_provenance,
-    provenance_bytes,
-)
 from hc_orchestration.models.catalogue import UNTYPED, ModelEntry
 from hc_orchestration.models.store import installed_model
-from hc_orchestration.reporting.comparison import compare_models, comparison_rows
-from hc_orchestration.reporting.metadata import markdown_table
+from hc_orchestration.reporting.gates import gates_part
 from hc_orchestration.resources.integrity import pinned_extraction
+from hc_orchestration.scoring.bootstrap import Resampling
 from hc_orchestration.scoring.evaluation import evaluate
-from hc_orchestration.scoring.identity import evaluation_digest
+from hc_orchestration.scoring.identity import evaluation_digest, seed_of
 from hc_orchestration.storage.files import StoredFile
 from hc_orchestration.storage.records import (
     EvaluationRecord,
     ExtractionPart,
+    GatesPart,
     InputsPart,
     MetricsPart,
-    ProvenancePart,
-    RecordPart,
     Status,
 )
 from hc_orchestration.storage.workspace import Workspace
-
-SCORING_STEP = "evaluation_metrics"
 
 if TYPE_CHECKING:
     from hc_orchestration.resources.evaluation import EvaluationStep
@@ -87,19 +77,20 @@ def model_card(entry: ModelEntry) -> dict[str, Any]:
     return {"model": entry.key, **entry.card.model_dump(exclude_none=True)}
 
 
-def score(step: "EvaluationStep") -> tuple[InputsPart, MetricsPart, pl.DataFrame]:
-    """Score the extracted entities of the pinned corpus version."""
+def score(step: "EvaluationStep") -> tuple[InputsPart, MetricsPart, GatesPart, pl.DataFrame]:
+    """Score the extracted entities of the pinned corpus version, and hold them to the gates."""
     workspace, entry = step.workspace, step.entry
     inputs = step.inputs()
     extraction = pinned_extraction(step)
-    labels = workspace.study.labels
-    mapping = checked_mapping(entry, labels)
+    plan = workspace.study.scoring
+    mapping = checked_mapping(entry, plan.labels)
     entities = workspace.entities.of_corpus(
         step.key, inputs.model_fingerprint, inputs.corpus_version, extraction.entities_version
     )
-    notes = workspace.corpus.notes(inputs.corpus_version).select("note_id", "gold")
-    result = evaluate(notes, entities, labels, mapping, untyped=entry.untyped)
-    digest = evaluation_digest(inputs.corpus_digest, inputs.model_fingerprint, labels, mapping)
+    notes = workspace.corpus.notes(inputs.corpus_version)
+    digest = evaluation_digest(inputs.corpus_digest, inputs.model_fingerprint, plan, mapping)
+    resampling = Resampling(seed_of("bootstrap", digest))
+    result = evaluate(notes, entities, plan, mapping, resampling)
     version = workspace.metrics.insert(step.key, digest, result.scores, result.counts)
     return (
         inputs,
@@ -111,9 +102,14 @@ def score(step: "EvaluationStep") -> tuple[InputsPart, MetricsPart, pl.DataFrame
             annotated=result.annotated,
             predicted_unmapped=result.predicted_unmapped,
             not_applicable=result.not_applicable,
+            withheld=result.withheld,
             metrics_version=version,
-            files=(_keep(workspace, "metrics.parquet", parquet_bytes(result.scores)),),
+            files=(
+                _keep(workspace, "metrics.parquet", parquet_bytes(result.scores)),
+                _keep(workspace, "error_analysis.json", result.errors.as_json()),
+            ),
         ),
+        gates_part(workspace.study.gates, result.scores, result.not_applicable),
         result.scores,
     )
 
@@ -134,92 +130,6 @@ def checked_mapping(entry: ModelEntry, labels: tuple[str, ...]) -> dict[str, str
         )
         raise EvaluationError(message)
     return mapping
-
-
-def record_provenance(step: "EvaluationStep") -> tuple[tuple[RecordPart, ...], ProvenancePart]:
-    """Build and store the Provenance of the evaluation, unless nothing changed since the last one.
-
-    A Provenance of an earlier evaluation's scores tells of the time and the software of that
-    evaluation; only `recorded` is of now.
-
-    Returns:
-        The parts that the record names when it describes an earlier evaluation's scores, and the
-        provenance part.
-    """
-    workspace = step.workspace
-    record = step.record
-    earlier = workspace.records.of_model(step.key)
-    evaluated = _described(record, earlier) or record
-    inputs, metrics, run = evaluated.inputs, evaluated.metrics, evaluated.run
-    if inputs is None or metrics is None or run is None or record.run is None:
-        message = f"model {step.key} has no scores. Materialize evaluation_metrics first."
-        raise EvaluationError(message)
-    copied: tuple[RecordPart, ...] = () if evaluated is record else (inputs, metrics)
-    before = _same_provenance(record, evaluated, earlier)
-    if before is not None:
-        return copied, before
-    now = datetime.now(UTC)
-    status = evaluated.status
-    ended = now if evaluated is record or status is None else status.at
-    extraction = evaluated.extraction
-    resource = build_provenance(
-        EvaluationFacts(
-            evaluation_id=step.evaluation_id,
-            evaluation_digest=metrics.evaluation_digest,
-            context=record.run.context,
-            model_fingerprint=inputs.model_fingerprint,
-            corpus_digest=inputs.corpus_digest,
-            corpus_version=inputs.corpus_version,
-            notes=inputs.notes,
-            artifacts={
-                file.name: file.sha256
-                for file in (*(extraction.files if extraction else ()), *metrics.files)
-            },
-            software=run.software,
-            dagster_run_id=step.run_id,
-            started=run.started_at,
-            ended=ended,
-            recorded=now,
-        )
-    )
-    return copied, ProvenancePart(
-        file=_keep(workspace, "fhir_provenance.json", provenance_bytes(resource)),
-        of_evaluation=step.evaluation_id,
-        evaluation_digest=metrics.evaluation_digest,
-    )
-
-
-def compare(
-    workspace: Workspace, comparison_id: str
-) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
-    """Compare all models, store the rows; returns them with metadata and a digest of them."""
-    import hashlib
-
-    import dagster as dg
-
-    models = compare_models(workspace)
-    rows = comparison_rows(models, workspace.corpus.required())
-    now = datetime.now(UTC)
-    workspace.comparisons.append(
-        [{**row, "comparison_id": comparison_id, "compared_at": now} for row in rows]
-    )
-    digests = sorted((row["model_key"], row["evaluation_digest"]) for row in rows)
-    shown = [
-        {name: row[name] for name in ("rank", "model_key", "strict_f1", "exact_f1", "support")}
-        for row in rows
-        if row["rank"] is not None
-    ]
-    missing = [
-        {"model": row["model_key"], "reason": row["missing_reason"]}
-        for row in rows
-        if row["rank"] is None
-    ]
-    metadata = {
-        "ranking": dg.MetadataValue.md(markdown_table(shown)),
-        "missing": dg.MetadataValue.md(markdown_table(missing)),
-        "compared": len(shown),
-    }
-    return rows, metadata, hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def parquet_bytes(frame: pl.DataFrame) -> bytes:
@@ -260,58 +170,6 @@ def _evaluated_before(step: "EvaluationStep", digest: str) -> EvaluationRecord |
         if other and same and record.provenance and record.state == Status.FINISHED:
             return record
     return None
-
-
-def _same_provenance(
-    record: EvaluationRecord, evaluated: EvaluationRecord, of_model: Sequence[EvaluationRecord]
-) -> ProvenancePart | None:
-    """A stored Provenance that says all that one of `evaluated` would, the times left out."""
-    for other in of_model:
-        if other.evaluation_id == record.evaluation_id or other.state != Status.FINISHED:
-            continue
-        described = _described(other, of_model)
-        if (
-            other.provenance is not None
-            and described is not None
-            and _digest(described) == _digest(evaluated)
-            and _circumstances(other) == _circumstances(record)
-            and _software(described) == _software(evaluated)
-        ):
-            return other.provenance
-    return None
-
-
-def _described(
-    record: EvaluationRecord, of_model: Sequence[EvaluationRecord]
-) -> EvaluationRecord | None:
-    """The evaluation that made the scores which a record's Provenance is of: itself or an earlier.
-
-    Args:
-        record: The record.
-        of_model: The records of the model, those that were touched last first.
-    """
-    if _scored(record):
-        return record
-    ids = [other.evaluation_id for other in of_model]
-    start = ids.index(record.evaluation_id) if record.evaluation_id in ids else -1
-    return next(filter(_scored, of_model[start + 1 :]), None)
-
-
-def _scored(record: EvaluationRecord) -> bool:
-    """Whether its own run made its scores; a Provenance made alone copies those of another."""
-    return record.metrics is not None and SCORING_STEP in record.done
-
-
-def _digest(record: EvaluationRecord) -> str | None:
-    return record.metrics.evaluation_digest if record.metrics else None
-
-
-def _software(record: EvaluationRecord) -> dict[str, str] | None:
-    return record.run.software if record.run else None
-
-
-def _circumstances(record: EvaluationRecord) -> object:
-    return (record.run.context, record.run.software) if record.run else None
 
 
 def _keep(workspace: Workspace, name: str, content: bytes) -> StoredFile:

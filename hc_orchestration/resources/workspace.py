@@ -10,8 +10,9 @@ from pydantic import Field
 from hc_orchestration.settings import Settings
 
 if TYPE_CHECKING:
+    from hc_orchestration.storage.records import ShownIn
     from hc_orchestration.storage.workspace import Workspace
-    from hc_orchestration.tracking.projection import MlflowProjection, RunOptions
+    from hc_orchestration.tracking.projection import MlflowProjection
 
 
 class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -23,6 +24,7 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     storage: str = Field(description="Root URI of the tables (HC_STORAGE).")
     dagster_url: str = Field(description="Root of the Dagster web page that links point to.")
     mlflow_url: str = Field(description="Root of the MLflow web page that links point to.")
+    signing_key: str = Field(default="", description="Private key file (HC_SIGNING_KEY).")
 
     @classmethod
     def of(cls, settings: Settings) -> "WorkspaceResource":
@@ -34,6 +36,7 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             storage=settings.storage,
             dagster_url=settings.dagster_url,
             mlflow_url=settings.mlflow_url,
+            signing_key=str(settings.signing_key or ""),
         )
 
     def open(self) -> "Workspace":
@@ -48,6 +51,7 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             tracking_uri="",
             dagster_url=self.dagster_url,
             mlflow_url=self.mlflow_url,
+            signing_key=Path(self.signing_key) if self.signing_key else None,
         )
         return Workspace(settings)
 
@@ -61,6 +65,10 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     parent_run_id: str | None = Field(
         default=None, description="An MLflow run that every evaluation becomes a child of."
+    )
+    mlflow_run_id: str | None = Field(
+        default=None,
+        description="An MLflow run that the evaluation goes into; for a run of one model only.",
     )
     env: dict[str, str] = Field(
         default={}, description="Environment variables for the MLflow client; no secrets here."
@@ -86,28 +94,31 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             return cls(mlflow_tracking_uri=dg.EnvVar("MLFLOW_TRACKING_URI"))
         return cls(mlflow_tracking_uri=settings.tracking_uri)
 
-    def projection(self, workspace: "Workspace") -> "MlflowProjection":
-        """The writer of this store; it connects when it is first used."""
-        from hc_orchestration.tracking.projection import RunOptions
+    def shown_in(self) -> "ShownIn":
+        """Where and how this deployment shows evaluations, to be kept in their records."""
+        from hc_orchestration.storage.records import ShownIn
 
-        os.environ.update(self.env)
-        tags = {name: os.environ[name] for name in self.env_to_tag if name in os.environ}
-        options = RunOptions(
+        values = {**os.environ, **self.env}
+        tags = {name: values[name] for name in self.env_to_tag if name in values}
+        return ShownIn(
             experiment=self.experiment_name,
             parent_run_id=self.parent_run_id,
+            run_id=self.mlflow_run_id,
             tags={**tags, **self.extra_tags},
             per_note_steps=self.per_note_steps,
         )
-        return mlflow_projection(self.mlflow_tracking_uri, workspace, options)
+
+    def projection(self, workspace: "Workspace") -> "MlflowProjection":
+        """The writer of this store; it connects when it is first used."""
+        os.environ.update(self.env)
+        return mlflow_projection(self.mlflow_tracking_uri, workspace)
 
 
-def mlflow_projection(
-    tracking_uri: str, workspace: "Workspace", options: "RunOptions | None" = None
-) -> "MlflowProjection":
+def mlflow_projection(tracking_uri: str, workspace: "Workspace") -> "MlflowProjection":
     """The writer of the MLflow store at `tracking_uri` for a workspace's records."""
     from hc_orchestration.tracking.client import MlflowStore
-    from hc_orchestration.tracking.projection import MlflowProjection, RunOptions
+    from hc_orchestration.tracking.projection import MlflowProjection
 
     settings = workspace.settings
     store = MlflowStore(tracking_uri, settings.home, settings.mlflow_url)
-    return MlflowProjection(store, workspace.files, settings.dagster_url, options or RunOptions())
+    return MlflowProjection(store, workspace.files, settings.dagster_url)

@@ -1,16 +1,33 @@
-"""Note-level counts of the match modes: joins and group-bys, no loop over spans.
+"""Note-level counts of the four match modes; all scores derive from them.
 
-Terms are those of SemEval-2013 Task 9.1: strict asks for the same boundary and the same label,
-exact for the same boundary whatever the label. Pairing is one to one, for each mode by itself.
+Terms are those of SemEval-2013 Task 9.1. Pairing is one to one, for each mode by itself, see
+`matching`.
 """
 
+from collections.abc import Iterable, Mapping
+
+import numpy as np
 import polars as pl
 
-BOUNDARY = ("note_id", "start", "end")
+from hc_orchestration.scoring.matching import (
+    Candidates,
+    Flags,
+    Indices,
+    Spans,
+    overlapping,
+    paired,
+    sorted_distinct,
+)
+
 STRICT = "strict"
 EXACT = "exact"
-MODES = (STRICT, EXACT)
+PARTIAL = "partial"
+TYPE = "type"
+MODES = (STRICT, EXACT, PARTIAL, TYPE)
+TYPED_MODES = (STRICT, TYPE)
 ALL_LABELS = ""
+ANY_LABEL = "*"
+"""The label of a prediction of no particular type."""
 
 COUNT_SCHEMA = {
     "note_id": pl.String,
@@ -22,87 +39,163 @@ COUNT_SCHEMA = {
     "overlapping": pl.Int64,
 }
 
-
-def distinct_spans(spans: pl.LazyFrame) -> pl.DataFrame:
-    """The distinct (note_id, start, end, label): a span given twice counts once."""
-    return spans.select(*BOUNDARY, "label").unique().collect()
+_PAIR_CREDIT = {PARTIAL: 0.5, TYPE: 1.0}
 
 
-def mapped_spans(spans: pl.LazyFrame, mapping: dict[str, str]) -> tuple[pl.DataFrame, int]:
-    """Predicted spans in the study's labels.
+def credit() -> pl.Expr:
+    """What the pairs of a row of counts are worth: ½ for another boundary in partial, else 1."""
+    worth = pl.col("mode").replace_strict(_PAIR_CREDIT, default=0.0, return_dtype=pl.Float64)
+    return pl.col("same") + worth * pl.col("overlapping")
 
-    Args:
-        spans: Spans in the model's labels.
-        mapping: Model label → study label or `"*"`.
 
-    Returns:
-        The distinct mapped spans, and how many spans had a label that the mapping leaves out.
+def applicable_modes(*, untyped: bool) -> tuple[str, ...]:
+    """The modes that say something of a model; one without types has no strict and no type."""
+    return (EXACT, PARTIAL) if untyped else MODES
+
+
+class SpanIndex:
+    """The distinct gold and predicted spans of the scored notes as arrays, with their candidates.
+
+    Attributes:
+        notes: note_id of each note, in the order of the notes' indices.
+        labels: Every label of either side, sorted.
+        gold: A span given twice counts once.
+        predicted: Likewise, in the study's labels.
+        candidates: The overlapping pairs, labels not heeded.
+        unmapped: How many predicted spans have a label that the mapping leaves out.
     """
-    named = spans.collect()
-    kept = named.filter(pl.col("label").is_in(list(mapping)))
-    mapped = kept.with_columns(pl.col("label").replace_strict(mapping, return_dtype=pl.String))
-    return distinct_spans(mapped.lazy()), named.height - kept.height
+
+    def __init__(self, notes: pl.DataFrame, mapping: Mapping[str, str]) -> None:
+        """Index the spans of notes.
+
+        Args:
+            notes: note_id, gold and spans (lists of start, end, label); a row for each note.
+            mapping: Label of `spans` → label of the study, or `ANY_LABEL`.
+        """
+        self.notes = notes["note_id"]
+        gold, predicted = _exploded(notes, "gold"), _exploded(notes, "spans")
+        self.labels = sorted({*mapping.values(), *gold["label"].unique()})
+        code = {label: index for index, label in enumerate(self.labels)}
+        found = {theirs: code[ours] for theirs, ours in mapping.items()}
+        self.gold, _ = self._spans(gold, code)
+        self.predicted, self.unmapped = self._spans(predicted, found)
+        self.candidates = overlapping(self.gold, self.predicted)
+
+    def _spans(self, spans: pl.DataFrame, code: Mapping[str, int]) -> tuple[Spans, int]:
+        """The distinct spans whose label has a code, sorted, and how many spans have none."""
+        label = pl.col("label").replace_strict(code, default=None, return_dtype=pl.Int64)
+        coded = spans.with_columns(label=label).drop_nulls("label")
+        columns = [coded[name].to_numpy() for name in ("note", "start", "end", "label")]
+        return sorted_distinct(*columns), spans.height - coded.height
 
 
-def note_counts(gold: pl.DataFrame, predicted: pl.DataFrame, *, untyped: bool) -> pl.DataFrame:
+def _exploded(notes: pl.DataFrame, column: str) -> pl.DataFrame:
+    """One row a span of `column`: note (an index), start, end, label."""
+    indexed = notes.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("note"), column)
+    spans = indexed.filter(pl.col(column).list.len() > 0).explode(column)
+    fields = [pl.col(column).struct.field(name) for name in ("start", "end", "label")]
+    return spans.select("note", *fields)
+
+
+def note_counts(index: SpanIndex, *, untyped: bool) -> pl.DataFrame:
     """Counts of every note, mode and label in which anything was counted.
 
     Args:
-        gold: Distinct gold spans of the scored notes.
-        predicted: Distinct predicted spans of the same notes, in the study's labels.
-        untyped: The model names no types, so that strict does not apply and has no rows.
+        index: The spans of the scored notes.
+        untyped: The model names no types, so that strict and type do not apply and have no rows.
 
     Returns:
-        Columns of `COUNT_SCHEMA`. strict has a row per label; exact ignores labels and has one row
-        a note, with the label `ALL_LABELS`. `same` counts same-boundary pairs; `overlapping` is 0
-        in both modes, which give no credit for other pairs.
+        Columns of `COUNT_SCHEMA`, and `note`, the note's index. `same` counts same-boundary pairs,
+        `overlapping` other pairs (0 in strict and exact, which give no credit for them). strict
+        and type have a row per label. exact and partial ignore labels and have one row a note,
+        with the label `ALL_LABELS`; besides, for the recall per gold label, a row per gold label,
+        in which the gold spans of that label alone are paired with predictions of whatever label.
+        Such a row has no `predicted` (null), and they do not add up to the row of all labels: two
+        gold labels on one boundary may both be found by one prediction.
     """
-    modes = [_exact_counts(gold, predicted)]
+    tally = _Tally(index)
+    tables = [*tally.label_blind(), *tally.per_gold_label()]
     if not untyped:
-        modes.append(_strict_counts(gold, predicted))
-    return pl.concat(modes).sort("mode", "note_id", "label")
+        tables += tally.per_label()
+    return pl.concat(tables)
 
 
-def _strict_counts(gold: pl.DataFrame, predicted: pl.DataFrame) -> pl.DataFrame:
-    """Distinct spans pair by equality, so the pairs are the rows of an inner join."""
-    pairs = gold.join(predicted, on=[*BOUNDARY, "label"], how="inner")
-    by = ("note_id", "label")
-    return _joined(
-        _count(gold, by, "gold"),
-        _count(predicted, by, "predicted"),
-        _count(pairs, by, "same"),
-        STRICT,
-    )
+class _Tally:
+    """Adds up pairs by note and label."""
 
+    def __init__(self, index: SpanIndex) -> None:
+        self._index = index
+        self._all = index.candidates
+        self._gold = self._cells(index.gold)
+        self._predicted = self._cells(index.predicted)
 
-def _exact_counts(gold: pl.DataFrame, predicted: pl.DataFrame) -> pl.DataFrame:
-    """At one boundary, as many pairs as the rarer side has spans (of whatever labels)."""
-    boundaries = _count(gold, BOUNDARY, "gold").join(
-        _count(predicted, BOUNDARY, "predicted"), on=BOUNDARY, how="inner"
-    )
-    pairs = boundaries.select("note_id", pl.min_horizontal("gold", "predicted").alias("same"))
-    everything = pl.lit(ALL_LABELS).alias("label")
-    by = ("note_id", "label")
-    return _joined(
-        _count(gold.with_columns(everything), by, "gold"),
-        _count(predicted.with_columns(everything), by, "predicted"),
-        pairs.with_columns(everything).group_by(by).agg(pl.col("same").sum().cast(pl.Int64)),
-        EXACT,
-    )
+    def label_blind(self) -> Iterable[pl.DataFrame]:
+        found = self._all
+        anything = np.ones(len(found.gold), dtype=np.bool_)
+        chosen = paired(
+            found,
+            found.predicted,
+            (found.same_boundary & found.same_label, found.same_boundary, anything),
+        )
+        gold, predicted = self._gold.sum(axis=1), self._predicted.sum(axis=1)
+        same, other = (pairs.sum(axis=1) for pairs in self._pairs(found, chosen))
+        yield self._frame(EXACT, [ALL_LABELS], (gold, predicted), (same, np.zeros_like(other)))
+        yield self._frame(PARTIAL, [ALL_LABELS], (gold, predicted), (same, other))
 
+    def per_gold_label(self) -> Iterable[pl.DataFrame]:
+        found, labels = self._all, max(len(self._index.labels), 1)
+        own = found.predicted * labels + self._index.gold.label[found.gold]
+        anything = np.ones(len(found.gold), dtype=np.bool_)
+        chosen = paired(found, own, (found.same_boundary, anything))
+        same, other = self._pairs(found, chosen)
+        names = self._index.labels
+        yield self._frame(EXACT, names, (self._gold, None), (same, np.zeros_like(other)))
+        yield self._frame(PARTIAL, names, (self._gold, None), (same, other))
 
-def _count(spans: pl.DataFrame, by: tuple[str, ...], name: str) -> pl.DataFrame:
-    return spans.group_by(by).agg(pl.len().cast(pl.Int64).alias(name))
+    def per_label(self) -> Iterable[pl.DataFrame]:
+        found = self._all.only(self._all.same_label)
+        anything = np.ones(len(found.gold), dtype=np.bool_)
+        chosen = paired(found, found.predicted, (found.same_boundary, anything))
+        same, other = self._pairs(found, chosen)
+        names = self._index.labels
+        none = np.zeros_like(other)
+        yield self._frame(STRICT, names, (self._gold, self._predicted), (same, none))
+        yield self._frame(TYPE, names, (self._gold, self._predicted), (same, other))
 
+    def _pairs(self, found: Candidates, chosen: Flags) -> tuple[Indices, Indices]:
+        """Same-boundary pairs and other pairs, by note and label of the gold span."""
+        gold = self._index.gold
+        same = found.gold[chosen & found.same_boundary]
+        other = found.gold[chosen & ~found.same_boundary]
+        return self._cells(gold.only(same)), self._cells(gold.only(other))
 
-def _joined(
-    gold: pl.DataFrame, predicted: pl.DataFrame, same: pl.DataFrame, mode: str
-) -> pl.DataFrame:
-    by = ["note_id", "label"]
-    both = gold.join(predicted, on=by, how="full", coalesce=True).join(same, on=by, how="left")
-    counts = both.with_columns(
-        pl.col("gold", "predicted", "same").fill_null(0),
-        pl.lit(mode).alias("mode"),
-        pl.lit(0, pl.Int64).alias("overlapping"),
-    )
-    return counts.select(pl.col(name).cast(kind) for name, kind in COUNT_SCHEMA.items())
+    def _cells(self, spans: Spans) -> Indices:
+        """How many spans each note (row) has of each label (column)."""
+        labels = len(self._index.labels)
+        notes = len(self._index.notes)
+        cell = spans.note * labels + spans.label
+        return np.bincount(cell, minlength=notes * labels).reshape(notes, labels)
+
+    def _frame(
+        self,
+        mode: str,
+        labels: list[str],
+        sides: tuple[Indices, Indices | None],
+        pairs: tuple[Indices, Indices],
+    ) -> pl.DataFrame:
+        """The cells in which anything was counted, gold and predicted, same and other pairs."""
+        gold, predicted = sides
+        counted = gold.reshape(-1) + (0 if predicted is None else predicted.reshape(-1))
+        cells = np.flatnonzero(counted)
+        columns = {
+            "note": cells // max(len(labels), 1),
+            "note_id": self._index.notes.gather(cells // max(len(labels), 1)),
+            "label": pl.Series(labels, dtype=pl.String).gather(cells % max(len(labels), 1)),
+            "gold": gold.reshape(-1)[cells],
+            "predicted": None if predicted is None else predicted.reshape(-1)[cells],
+            "same": pairs[0].reshape(-1)[cells],
+            "overlapping": pairs[1].reshape(-1)[cells],
+        }
+        frame = pl.DataFrame(columns).with_columns(mode=pl.lit(mode))
+        typed = [pl.col(name).cast(kind) for name, kind in COUNT_SCHEMA.items()]
+        return frame.select("note", *typed)

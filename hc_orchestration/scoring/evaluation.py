@@ -1,13 +1,51 @@
 """Scoring one model on one corpus version: from gold and extracted spans to a table of scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from hc_orchestration.errors import EvaluationError
-from hc_orchestration.scoring.counts import STRICT, distinct_spans, mapped_spans, note_counts
-from hc_orchestration.scoring.scores import named_values, scores, support
+from hc_orchestration.scoring.bootstrap import Intervals, Resampling, score_intervals
+from hc_orchestration.scoring.counts import (
+    ANY_LABEL,
+    MODES,
+    SpanIndex,
+    applicable_modes,
+    note_counts,
+)
+from hc_orchestration.scoring.errors import ErrorAnalysis, analyse_errors
+from hc_orchestration.scoring.identity import ScoringPlan
+from hc_orchestration.scoring.scores import (
+    PER_LABEL,
+    WHOLE_CORPUS,
+    Counts,
+    Layout,
+    named_values,
+    support,
+)
+from hc_orchestration.scoring.slices import Slice, cut, grouped_notes
+
+SCORE_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "mode": pl.String,
+    "average": pl.String,
+    "label": pl.String,
+    "slice": pl.String,
+    "statistic": pl.String,
+    "value": pl.Float64,
+    "gold": pl.Int64,
+    "predicted": pl.Int64,
+    "credit": pl.Float64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "notes": pl.Int64,
+    "clusters": pl.Int64,
+    "resamples": pl.Int64,
+    "undefined": pl.Float64,
+    "seed": pl.Int64,
+    "withheld": pl.Boolean,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +53,18 @@ class Evaluation:
     """The scores of one model on one corpus version.
 
     Attributes:
-        scores: See `scores`.
+        scores: One row per (mode, average, label, slice, statistic): value (null when undefined)
+            with its counts, its interval (null where there is none), the clusters that it rests
+            on, the share of resamples in which it is undefined, and the seed. A withheld slice
+            has its rows, without a number.
         counts: See `note_counts`.
         values: The defined scores by name.
         support: Gold mentions.
         annotated: Notes that were scored.
         predicted_unmapped: Predicted spans left out for their label.
         not_applicable: Modes that say nothing about this model.
+        withheld: Slices that were withheld.
+        errors: What went wrong, without text.
     """
 
     scores: pl.DataFrame
@@ -31,29 +74,62 @@ class Evaluation:
     annotated: int
     predicted_unmapped: int
     not_applicable: tuple[str, ...]
+    withheld: int
+    errors: ErrorAnalysis
 
 
 def evaluate(
     notes: pl.LazyFrame,
     entities: pl.LazyFrame,
-    labels: Sequence[str],
+    plan: ScoringPlan,
     mapping: Mapping[str, str],
-    *,
-    untyped: bool,
+    resampling: Resampling,
 ) -> Evaluation:
     """Score extracted entities against gold.
 
     Args:
-        notes: note_id and gold (list of start, end, label; null for a note nobody annotated).
+        notes: note_id, text, text_sha256, source, attributes, and gold (list of start, end, label;
+            null for a note nobody annotated).
         entities: note_id and spans (list of start, end, label) for every note of `notes`.
-        labels: The study's labels.
-        mapping: Model label → study label or `"*"`.
-        untyped: The model names no types.
+        plan: Labels, slices, sampling unit and smallest cell of the study.
+        mapping: Model label → study label or `"*"`, which makes the model one without types.
+        resampling: Seed and number of the bootstrap's resamples.
 
     Raises:
         EvaluationError: A note has no row or several, or no note is annotated: there is no score
-            then, rather than a score of 0.
+            then, rather than a score of 0. Or a slice attribute has too many values.
     """
+    _require_one_row_each(notes, entities)
+    untyped = ANY_LABEL in mapping.values()
+    groups = grouped_notes(notes, plan.slices, plan.cluster)
+    if groups.is_empty():
+        message = "no note of the corpus is annotated, so there is nothing to score against."
+        raise EvaluationError(message)
+    scored = notes.select("note_id", "gold").join(entities.select("note_id", "spans"), on="note_id")
+    # The rows of `groups` are the notes' indices, so their order must survive the join.
+    spans = groups.select("note_id").join(
+        scored.collect(), on="note_id", how="left", maintain_order="left"
+    )
+    index = SpanIndex(spans, mapping)
+    counts = note_counts(index, untyped=untyped)
+    modes = applicable_modes(untyped=untyped)
+    layout = Layout(modes, plan.labels)
+    slices = list(cut(groups, plan.slices, plan.smallest_cell))
+    table = _score_table(layout, counts, groups, slices, resampling)
+    return Evaluation(
+        scores=table,
+        counts=counts.drop("note"),
+        values=named_values(table),
+        support=support(table),
+        annotated=groups.height,
+        predicted_unmapped=index.unmapped,
+        not_applicable=tuple(mode for mode in MODES if mode not in modes),
+        withheld=sum(part.rows is None for part in slices),
+        errors=analyse_errors(index, untyped=untyped),
+    )
+
+
+def _require_one_row_each(notes: pl.LazyFrame, entities: pl.LazyFrame) -> None:
     rows = notes.select("note_id").join(
         entities.group_by("note_id").agg(pl.len().alias("rows")), on="note_id", how="left"
     )
@@ -64,29 +140,83 @@ def evaluate(
             "Materialize extracted_entities of this model again."
         )
         raise EvaluationError(message)
-    annotated = notes.filter(pl.col("gold").is_not_null()).select("note_id", "gold")
-    count = int(annotated.select(pl.len()).collect().item())
-    if count == 0:
-        message = "no note of the corpus is annotated, so there is nothing to score against."
-        raise EvaluationError(message)
-    gold = distinct_spans(_exploded(annotated, "gold"))
-    scored = entities.join(annotated.select("note_id"), on="note_id", how="semi")
-    predicted, unmapped = mapped_spans(_exploded(scored, "spans"), dict(mapping))
-    counts = note_counts(gold, predicted, untyped=untyped)
-    table = scores(counts, labels, untyped=untyped)
-    return Evaluation(
-        scores=table,
-        counts=counts,
-        values=named_values(table),
-        support=support(table),
-        annotated=count,
-        predicted_unmapped=unmapped,
-        not_applicable=(STRICT,) if untyped else (),
+
+
+def _score_table(
+    layout: Layout,
+    counts: pl.DataFrame,
+    groups: pl.DataFrame,
+    slices: list[Slice],
+    resampling: Resampling,
+) -> pl.DataFrame:
+    cluster = groups["cluster"].to_numpy()
+    clusters = int(cluster.max()) + 1
+    note = counts["note"].to_numpy()
+    clustered = counts.with_columns(cluster=pl.Series(cluster[note]))
+    shown = [(WHOLE_CORPUS, np.arange(groups.height))]
+    shown += [(part.name, part.rows) for part in slices if part.rows is not None]
+    parts = []
+    for _, rows in shown:
+        inside = np.zeros(groups.height, dtype=np.bool_)
+        inside[rows] = True
+        every = layout.counts(clustered.filter(pl.Series(inside[note])), clusters)
+        members = np.unique(cluster[rows])
+        parts.append((members, every.of_clusters(members)))
+    intervals = score_intervals(layout, parts, clusters, resampling)
+    tables = [
+        _rows(layout, name, len(rows), part[1].total(), interval)
+        for (name, rows), part, interval in zip(shown, parts, intervals, strict=True)
+    ]
+    tables += [_withheld_rows(layout, part.name) for part in slices if part.rows is None]
+    drawn = pl.when("withheld").then(None)
+    return pl.concat(tables).with_columns(
+        resamples=drawn.otherwise(pl.lit(resampling.resamples, pl.Int64)),
+        seed=drawn.otherwise(pl.lit(resampling.seed, pl.Int64)),
     )
 
 
-def _exploded(notes: pl.LazyFrame, column: str) -> pl.LazyFrame:
-    """One row a span: note_id, start, end, label."""
-    spans = notes.select("note_id", column).filter(pl.col(column).list.len() > 0).explode(column)
-    fields = [pl.col(column).struct.field(name) for name in ("start", "end", "label")]
-    return spans.select("note_id", *fields)
+def _rows(
+    layout: Layout, name: str, notes: int, counts: Counts, intervals: Intervals
+) -> pl.DataFrame:
+    unit = layout.rows_unit
+    frame = pl.DataFrame(
+        {
+            **_keys(layout, name),
+            "value": layout.values(counts),
+            "gold": counts.gold[unit],
+            "predicted": counts.predicted[unit],
+            "credit": counts.credit[unit],
+            "ci_low": intervals.low,
+            "ci_high": intervals.high,
+            "notes": notes,
+            "clusters": intervals.clusters,
+            "undefined": intervals.undefined,
+            "withheld": False,
+        }
+    ).fill_nan(None)
+    # A label's row of a mode that ignores labels has gold of its own, and no predictions.
+    of_gold = (pl.col("average") == PER_LABEL) & pl.col("mode").is_in(layout.label_blind)
+    return complete_scores(frame.with_columns(predicted=pl.when(~of_gold).then("predicted")))
+
+
+def _withheld_rows(layout: Layout, name: str) -> pl.DataFrame:
+    return complete_scores(pl.DataFrame({**_keys(layout, name), "withheld": True}))
+
+
+def _keys(layout: Layout, name: str) -> dict[str, list[str]]:
+    rows = layout.rows
+    return {
+        "mode": [row.mode for row in rows],
+        "average": [row.average for row in rows],
+        "label": [row.label for row in rows],
+        "slice": [name] * len(rows),
+        "statistic": [row.statistic for row in rows],
+    }
+
+
+def complete_scores(frame: pl.DataFrame) -> pl.DataFrame:
+    """The columns of `SCORE_SCHEMA`, those that `frame` lacks as null."""
+    missing = [pl.lit(None).alias(name) for name in SCORE_SCHEMA if name not in frame.columns]
+    return frame.with_columns(missing).select(
+        pl.col(name).cast(kind) for name, kind in SCORE_SCHEMA.items()
+    )

@@ -1,29 +1,74 @@
-"""Stored comparisons: one row per model of the catalogue, ranked or missing with the reason."""
+"""Stored comparisons: a row per model, a row per pair and metric, a row per regression gate."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from hc_orchestration.storage.delta import DeltaStore, TableSpec
 
+_OF_COMPARISON: dict[str, pl.DataType | type[pl.DataType]] = {
+    "comparison_id": pl.String,
+    "compared_at": pl.Datetime("us", "UTC"),
+    "corpus_digest": pl.String,
+    "corpus_version": pl.Int64,
+}
 COMPARISONS = TableSpec(
     "comparisons",
     {
-        "comparison_id": pl.String,
-        "corpus_digest": pl.String,
-        "corpus_version": pl.Int64,
+        **_OF_COMPARISON,
         "rank": pl.Int64,
         "model_key": pl.String,
         "evaluation_id": pl.String,
         "evaluation_digest": pl.String,
-        "strict_f1": pl.Float64,
-        "strict_precision": pl.Float64,
-        "strict_recall": pl.Float64,
-        "exact_f1": pl.Float64,
+        **dict.fromkeys(
+            (
+                "strict_f1",
+                "strict_f1_low",
+                "strict_f1_high",
+                "strict_precision",
+                "strict_recall",
+                "exact_f1",
+                "exact_f1_low",
+                "exact_f1_high",
+            ),
+            pl.Float64,
+        ),
         "support": pl.Int64,
         "notes_per_second": pl.Float64,
         "missing_reason": pl.String,
-        "compared_at": pl.Datetime("us", "UTC"),
+    },
+)
+PAIRS = TableSpec(
+    "comparison_pairs",
+    {
+        **_OF_COMPARISON,
+        **dict.fromkeys(("first", "second", "metric"), pl.String),
+        **dict.fromkeys(
+            (
+                "first_value",
+                "second_value",
+                "difference",
+                "ci_low",
+                "ci_high",
+                "p",
+                "p_holm",
+                "undefined",
+            ),
+            pl.Float64,
+        ),
+        **dict.fromkeys(("gold", "clusters", "resamples", "permutations", "seed"), pl.Int64),
+    },
+)
+GATES = TableSpec(
+    "comparison_gates",
+    {
+        **_OF_COMPARISON,
+        **dict.fromkeys(
+            ("model_key", "champion", "name", "metric", "verdict", "sentence"), pl.String
+        ),
+        **dict.fromkeys(("value", "reference", "low", "high", "threshold"), pl.Float64),
+        "support": pl.Int64,
     },
 )
 
@@ -37,11 +82,34 @@ class ComparisonTable:
 
     def append(self, rows: list[dict[str, Any]]) -> int:
         """Store the rows of one comparison; returns the table's version."""
-        frame = pl.DataFrame(rows, schema=dict(COMPARISONS.schema))
-        return self._store.append(COMPARISONS, frame)
+        return self._append(COMPARISONS, rows)
+
+    def append_evidence(
+        self, pairs: Sequence[Mapping[str, Any]], gates: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Store the pairs and the results of the regression gates of one comparison."""
+        for table, rows in ((PAIRS, pairs), (GATES, gates)):
+            if rows:
+                self._append(table, rows)
 
     def latest(self) -> pl.DataFrame:
         """The rows of the newest comparison, best first; empty before the first one."""
         rows = self._store.scan(COMPARISONS).collect()
         newest = rows.filter(pl.col("compared_at") == pl.col("compared_at").max())
         return newest.sort("rank", "model_key", nulls_last=True)
+
+    def pairs(self, comparison_id: str) -> pl.DataFrame:
+        """The pairs of a comparison, see `Difference`."""
+        return self._of(PAIRS, comparison_id)
+
+    def gates(self, comparison_id: str) -> pl.DataFrame:
+        """What the regression gates said in a comparison, see `GateResult`."""
+        return self._of(GATES, comparison_id)
+
+    def _append(self, table: TableSpec, rows: Sequence[Mapping[str, Any]]) -> int:
+        frame = pl.DataFrame([dict(row) for row in rows], schema=dict(table.schema))
+        return self._store.append(table, frame)
+
+    def _of(self, table: TableSpec, comparison_id: str) -> pl.DataFrame:
+        rows = self._store.scan(table).filter(pl.col("comparison_id") == comparison_id)
+        return rows.collect()

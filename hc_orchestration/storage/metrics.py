@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from hc_orchestration.scoring.evaluation import SCORE_SCHEMA
 from hc_orchestration.storage.delta import DeltaStore, TableSpec
 
 _SCORE_KEYS = ("evaluation_digest", "mode", "average", "label", "slice", "statistic")
@@ -9,10 +10,9 @@ _COUNT_KEYS = ("evaluation_digest", "note_id", "mode", "label")
 
 
 def metrics_table(model_key: str) -> TableSpec:
-    """One row per (evaluation digest, mode, average, label, slice, statistic)."""
+    """One row per (evaluation digest, mode, average, label, slice, statistic); see `Evaluation`."""
     keys = dict.fromkeys(_SCORE_KEYS, pl.String)
-    counts = dict.fromkeys(("gold", "predicted"), pl.Int64)
-    schema = {**keys, "value": pl.Float64, **counts, "credit": pl.Float64}
+    schema = {**keys, **SCORE_SCHEMA}
     return TableSpec(f"metrics/{model_key}", schema, keys=_SCORE_KEYS)
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from hc_orchestration.errors import StorageError
 from hc_orchestration.healthcare.contexts import HealthcareRunContext
 from hc_orchestration.processes import ProcessIdentity
+from hc_orchestration.scoring.gates import GateOutcome, GateResult
 from hc_orchestration.storage.delta import DeltaStore, TableSpec
 from hc_orchestration.storage.files import StoredFile
 
@@ -63,6 +64,24 @@ class RecordPart(BaseModel):
         return cls.__name__.removesuffix("Part").lower()
 
 
+class ShownIn(RecordPart):
+    """Where and how MLflow shows an evaluation, as the deployment was set when it began.
+
+    Attributes:
+        experiment: In place of the study's name.
+        parent_run_id: The MLflow run that it becomes a child of.
+        run_id: The MLflow run that it goes into, in place of one of its own.
+        tags: Added to ours.
+        per_note_steps: For how many notes counts are logged by step; the artifact has all.
+    """
+
+    experiment: str | None = None
+    parent_run_id: str | None = None
+    run_id: str | None = None
+    tags: dict[str, str] = {}
+    per_note_steps: int = 200
+
+
 class RunPart(RecordPart):
     """Which Dagster run evaluates (or evaluated last) which model for which study.
 
@@ -82,6 +101,12 @@ class RunPart(RecordPart):
     software: dict[str, str]
     context: HealthcareRunContext
     started_at: datetime
+    shown_in: ShownIn = ShownIn()
+
+    @property
+    def experiment(self) -> str:
+        """Name of the MLflow experiment."""
+        return self.shown_in.experiment or self.study
 
 
 class InputsPart(RecordPart):
@@ -128,6 +153,7 @@ class MetricsPart(RecordPart):
         support: Gold mentions.
         predicted_unmapped: Predicted spans with a label that the catalogue does not map.
         not_applicable: Modes that say nothing about this model.
+        withheld: Slices of too few notes.
     """
 
     evaluation_digest: str
@@ -137,14 +163,34 @@ class MetricsPart(RecordPart):
     annotated: int
     predicted_unmapped: int
     not_applicable: tuple[str, ...]
+    withheld: int = 0
     metrics_version: int
     files: tuple[StoredFile, ...]
 
 
+class GatesPart(RecordPart):
+    """What the study's `minimum` gates, as they were then, said of the scores.
+
+    Attributes:
+        outcome: passed, failed or inconclusive; None when there are no gates.
+    """
+
+    outcome: GateOutcome | None
+    results: tuple[GateResult, ...]
+
+
 class ProvenancePart(RecordPart):
-    """The stored Provenance resource; `of_evaluation` is an earlier one if nothing changed."""
+    """The stored record; `of_evaluation` is an earlier evaluation if nothing changed.
+
+    Attributes:
+        file: The Bundle; its sha256 is the digest of the record.
+        resource: The Provenance resource alone; None in records of before there were Bundles.
+        previous: Digest of the record that this one follows in the model's chain.
+    """
 
     file: StoredFile
+    resource: StoredFile | None = None
+    previous: str | None = None
     of_evaluation: str
     evaluation_digest: str
 
@@ -188,6 +234,7 @@ class EvaluationRecord(BaseModel):
     inputs: InputsPart | None = None
     extraction: ExtractionPart | None = None
     metrics: MetricsPart | None = None
+    gates: GatesPart | None = None
     provenance: ProvenancePart | None = None
     mlflow: MlflowPart | None = None
     status: StatusPart | None = None
@@ -242,6 +289,7 @@ _KINDS: tuple[type[RecordPart], ...] = (
     InputsPart,
     ExtractionPart,
     MetricsPart,
+    GatesPart,
     ProvenancePart,
     MlflowPart,
     StatusPart,

@@ -16,6 +16,7 @@ from hc_orchestration.storage.entities import EntityTables
 from hc_orchestration.storage.files import FileStore
 from hc_orchestration.storage.metrics import MetricTables
 from hc_orchestration.storage.model_files import ModelFileTables
+from hc_orchestration.storage.promotions import PromotionTable
 from hc_orchestration.storage.records import Records
 from hc_orchestration.study import Study, load_study
 
@@ -76,6 +77,11 @@ class Workspace:
     def comparisons(self) -> ComparisonTable:
         """Stored comparisons."""
         return ComparisonTable(self._delta)
+
+    @cached_property
+    def promotions(self) -> PromotionTable:
+        """Who the champion is, and was."""
+        return PromotionTable(self._delta)
 
     @cached_property
     def records(self) -> Records:

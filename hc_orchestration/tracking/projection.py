@@ -8,16 +8,23 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hc_orchestration.errors import TrackingError
 from hc_orchestration.healthcare.contexts import PatientContext
 from hc_orchestration.storage.files import FileStore, StoredFile
-from hc_orchestration.storage.records import CHAIN, EvaluationRecord, MlflowPart, Status
+from hc_orchestration.storage.records import (
+    CHAIN,
+    EvaluationRecord,
+    MlflowPart,
+    RunPart,
+    ShownIn,
+    Status,
+)
 from hc_orchestration.tracking.client import (
     MlflowStore,
     creation_lock,
@@ -43,31 +50,12 @@ _PARAMS_A_BATCH = 100
 _RUNS_A_PAGE = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What a deployment adds to every run.
-
-    Attributes:
-        experiment: In place of the study's name.
-        parent_run_id: The MLflow run that each becomes a child of.
-        per_note_steps: For how many notes counts are logged by step; the artifact has all.
-    """
-
-    experiment: str | None = None
-    parent_run_id: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    per_note_steps: int = 200
-
-
 class MlflowProjection:
     """Writes evaluation records into one MLflow store."""
 
-    def __init__(
-        self, store: MlflowStore, files: FileStore, dagster_url: str, options: "RunOptions"
-    ) -> None:
+    def __init__(self, store: MlflowStore, files: FileStore, dagster_url: str) -> None:
         """Project into `store`, reading artifacts from `files`; nothing is opened yet."""
         self._store = store
-        self._options = options
         self._files = files
         self._dagster_url = dagster_url
         self._opened: MlflowClient | None = None
@@ -83,7 +71,7 @@ class MlflowProjection:
         if record.run is None:
             message = f"evaluation {record.evaluation_id} has no run part to project"
             raise ValueError(message)
-        experiment = self._experiment(record.run.study)
+        experiment = self._experiment(record.run.experiment)
         run = self._find(experiment, record.evaluation_id)
         if run is None:
             with creation_lock(self._store):
@@ -101,13 +89,13 @@ class MlflowProjection:
             guarded(partial(write, run, record))
         return MlflowPart(run_id=run_id, url=self._url(experiment, run_id), rows=record.rows)
 
-    def rows_shown(self, study: str) -> dict[str, int]:
-        """Evaluation id → rows of its record that MLflow shows completely, for a study.
+    def rows_shown(self, experiment_name: str) -> dict[str, int]:
+        """Evaluation id → rows of its record that MLflow shows completely, in an experiment.
 
         Raises:
             TrackingError: MLflow could not be reached.
         """
-        experiment = self._experiment(study)
+        experiment = self._experiment(experiment_name)
         found: dict[str, int] = {}
         token: str | None = None
         while True:
@@ -136,8 +124,7 @@ class MlflowProjection:
             self._opened = open_client(self._store)
         return self._opened
 
-    def _experiment(self, study: str) -> str:
-        name = self._options.experiment or study
+    def _experiment(self, name: str) -> str:
         if name not in self._experiments:
             self._experiments[name] = experiment_id(self._client, self._store, name)
         return self._experiments[name]
@@ -155,7 +142,7 @@ class MlflowProjection:
         run_part = record.run
         assert run_part is not None  # noqa: S101 - checked by project()
         ours = {EVALUATION_TAG: record.evaluation_id, "hc.kind": "evaluation"}
-        adopted = self._unclaimed(experiment, run_part.dagster_run_id)
+        adopted = self._unclaimed(experiment, run_part)
         if adopted is not None:
             for name, value in {**ours, "mlflow.runName": record.model_key}.items():
                 guarded(partial(self._client.set_tag, adopted.info.run_id, name, value))
@@ -170,9 +157,26 @@ class MlflowProjection:
         )
         return self._find(experiment, record.evaluation_id) or created
 
-    def _unclaimed(self, experiment: str, dagster_run_id: str) -> "Run | None":
-        """The run that dagster-mlflow made for the same Dagster run before we came to it."""
-        where = f"tags.dagster_run_id = '{dagster_run_id}'"
+    def _unclaimed(self, experiment: str, run_part: RunPart) -> "Run | None":
+        """A run that is there for this evaluation and that no evaluation has taken yet.
+
+        It is the one that the deployment named, or one that dagster-mlflow made for the same
+        Dagster run before we came to it.
+
+        Raises:
+            TrackingError: Another evaluation has the named run already.
+        """
+        named = run_part.shown_in.run_id
+        if named is not None:
+            run = guarded(partial(self._client.get_run, named))
+            if EVALUATION_TAG in run.data.tags:
+                message = (
+                    f"mlflow_run_id {named} shows another evaluation already. Leave it out of the "
+                    "configuration: each evaluation then gets a run of its own."
+                )
+                raise TrackingError(message)
+            return run
+        where = f"tags.dagster_run_id = '{run_part.dagster_run_id}'"
         runs = guarded(lambda: self._client.search_runs([experiment], where))
         free = [run for run in runs if EVALUATION_TAG not in run.data.tags]
         return min(free, key=_age, default=None)
@@ -191,9 +195,10 @@ class MlflowProjection:
             for name, value in _params(record).items()
             if name in run.data.params and run.data.params[name] != value
         }
-        wanted = {**self._options.tags, **_tags(record, self._dagster_url), **changed}
-        if self._options.parent_run_id:
-            wanted["mlflow.parentRunId"] = self._options.parent_run_id
+        shown_in = record.run.shown_in if record.run else ShownIn()
+        wanted = {**shown_in.tags, **_tags(record, self._dagster_url), **changed}
+        if shown_in.parent_run_id:
+            wanted["mlflow.parentRunId"] = shown_in.parent_run_id
         tags = [RunTag(k, v) for k, v in wanted.items() if run.data.tags.get(k) != v]
         metrics = list(_new_metrics(run, record))
         self._client.log_batch(run_id, tags=tags)
@@ -218,7 +223,7 @@ class MlflowProjection:
             return
         at = _milliseconds(record.run.started_at)
         table = pl.read_parquet(io.BytesIO(self._files.get(file))).head(
-            self._options.per_note_steps
+            record.run.shown_in.per_note_steps
         )
         rows = enumerate(table.select("entities", "text_length").iter_rows())
         metrics = [
@@ -297,6 +302,8 @@ def _files(record: EvaluationRecord) -> list[StoredFile]:
         files += record.metrics.files
     if record.provenance:
         files.append(record.provenance.file)
+        if record.provenance.resource:
+            files.append(record.provenance.resource)
     return files
 
 
@@ -397,6 +404,8 @@ def _tags(record: EvaluationRecord, dagster_url: str) -> dict[str, str]:
             "hc.metrics_version": str(metrics.metrics_version),
             "hc.not_applicable": ", ".join(metrics.not_applicable) or None,
         }
+    if record.gates:
+        tags["hc.gates"] = record.gates.outcome
     if record.provenance:
         tags["hc.provenance_digest"] = record.provenance.file.sha256
     tags["mlflow.note.content"] = run_note(record, dagster_url)

@@ -56,8 +56,8 @@ def synchronize(records: Records, projection: MlflowProjection, *, ask_mlflow: b
 
 
 def _rows_shown(projection: MlflowProjection, known: list[EvaluationRecord]) -> dict[str, int]:
-    """What MLflow shows completely, looked up once for each study."""
+    """What MLflow shows completely, looked up once for each experiment."""
     rows: dict[str, int] = {}
-    for study in {record.run.study for record in known if record.run}:
-        rows |= projection.rows_shown(study)
+    for experiment in {record.run.experiment for record in known if record.run}:
+        rows |= projection.rows_shown(experiment)
     return rows

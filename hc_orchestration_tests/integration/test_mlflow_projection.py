@@ -84,7 +84,8 @@ def final_state(settings: Settings, study: str) -> dict[str, Any]:
         for item in client.list_artifacts(run_id):
             path = Path(client.download_artifacts(run_id, item.path, folder))
             artifacts[item.path] = hashlib.sha256(path.read_bytes()).hexdigest()
-    artifacts["fhir_provenance.json"] = "has times in it"
+    for name in ("fhir_provenance.json", "fhir_provenance_bundle.json"):
+        artifacts[name] = "has times in it"
     own = ("hc.evaluation_id", "hc.dagster_url", "dagster_run_id", "hc.provenance_digest")
     tags = {
         name: value
@@ -121,9 +122,12 @@ def test_an_evaluation_is_one_finished_run_with_its_dataset(
     assert len(state["history"]["doc_entity_count"]) == 6
     assert state["files"] == [
         "entity_distribution.json",
+        "error_analysis.json",
         "fhir_provenance.json",
+        "fhir_provenance_bundle.json",
         "healthcare_context.json",
         "metrics.parquet",
+        "model_card.json",
         "per_note.parquet",
     ]
 

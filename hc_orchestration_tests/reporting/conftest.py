@@ -44,9 +44,9 @@ def record_evaluation(workspace: Workspace) -> Callable[..., EvaluationRecord]:
         **changes: Any,
     ) -> EvaluationRecord:
         corpus = workspace.corpus.required()
-        labels = workspace.study.labels
+        plan = workspace.study.scoring
         entry = workspace.catalogue.entry(key)
-        mapping = entry.label_mapping(labels)
+        mapping = entry.label_mapping(plan.labels)
         store = workspace.settings.model_store
         model = fingerprint or installed_model(entry, store).fingerprint
         parts = {
@@ -60,7 +60,7 @@ def record_evaluation(workspace: Workspace) -> Callable[..., EvaluationRecord]:
             "extraction": extraction_part(),
             "metrics": metrics_part(
                 values=values,
-                evaluation_digest=evaluation_digest(corpus.digest, model, labels, mapping),
+                evaluation_digest=evaluation_digest(corpus.digest, model, plan, mapping),
             ),
             "status": status_part(status),
             **changes,

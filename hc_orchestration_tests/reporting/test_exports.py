@@ -15,6 +15,7 @@ from hc_orchestration.errors import EvaluationError, ModelError, StorageError
 from hc_orchestration.models.predictions import NoteEntities
 from hc_orchestration.reporting.exports import write_entities, write_metrics, write_provenance
 from hc_orchestration.reporting.scores import COLUMNS, last_finished, last_scores
+from hc_orchestration.scoring.evaluation import complete_scores
 from hc_orchestration.storage.records import EvaluationRecord, Status
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration_tests.conftest import NOTES, RULER, TERMS, write_notes
@@ -25,18 +26,20 @@ Evaluate = Callable[..., EvaluationRecord]
 Export = Callable[[Workspace, str, Path], dict[str, Any]]
 
 PROVENANCE = '{"resourceType":"Provenance","note":"é"}'.encode()
-SCORES = pl.DataFrame(
-    {
-        "mode": "strict",
-        "average": "micro",
-        "label": "",
-        "slice": "all",
-        "statistic": ["f1", "precision"],
-        "value": [0.5, None],
-        "gold": 2,
-        "predicted": 0,
-        "credit": 1.0,
-    }
+SCORES = complete_scores(
+    pl.DataFrame(
+        {
+            "mode": "strict",
+            "average": "micro",
+            "label": "",
+            "slice": "all",
+            "statistic": ["f1", "precision"],
+            "value": [0.5, None],
+            "gold": 2,
+            "predicted": 0,
+            "credit": 1.0,
+        }
+    )
 )
 COUNTS = pl.DataFrame(
     {
@@ -89,8 +92,8 @@ def test_entities_are_one_json_line_a_note(evaluated: Workspace, tmp_path: Path)
         "note_id": "n1",
         "text_sha256": text_digest("Pt denies asthma. On metformin."),
         "spans": [
-            {"start": 10, "end": 16, "label": "DISEASE", "score": None},
-            {"start": 21, "end": 30, "label": "CHEMICAL", "score": 0.5},
+            {"start": 10, "end": 16, "label": "DISEASE", "score": None, "concept": None},
+            {"start": 21, "end": 30, "label": "CHEMICAL", "score": 0.5, "concept": None},
         ],
     }
     assert lines[1]["spans"] == []

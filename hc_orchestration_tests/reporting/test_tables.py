@@ -13,24 +13,35 @@ from hc_orchestration.reporting.metadata import (
     metrics_metadata,
     score_rows,
 )
+from hc_orchestration.scoring.evaluation import complete_scores
+from hc_orchestration.scoring.gates import GateOutcome, GateResult, Verdict
+from hc_orchestration.storage.records import GatesPart
 from hc_orchestration_tests.storage.parts import extraction_part, inputs_part, metrics_part
 
+GATES = GatesPart(
+    outcome=GateOutcome.PASSED,
+    results=(
+        GateResult("g", "exact.f1", Verdict.WARN, "Low end below.", 0.8, None, 0.6, 0.9, 0.7, 7),
+    ),
+)
 DASH = "\N{EN DASH}"
-SCORES = pl.DataFrame(
-    [
-        ("exact", "micro", "", "f1", 0.8, 7, 8, 6.0),
-        ("exact", "micro", "", "precision", 0.75, 7, 8, 6.0),
-        ("exact", "micro", "", "recall", 6 / 7, 7, 8, 6.0),
-        ("strict", "label", "DRUG", "f1", None, 0, 0, 0.0),
-        ("strict", "label", "DRUG", "precision", None, 0, 0, 0.0),
-        ("strict", "label", "DRUG", "recall", None, 0, 0, 0.0),
-        ("strict", "label", "DISEASE", "f1", 0.5, 3, 1, 1.0),
-        ("strict", "label", "DISEASE", "precision", 1.0, 3, 1, 1.0),
-        ("strict", "label", "DISEASE", "recall", 1 / 3, 3, 1, 1.0),
-    ],
-    schema=["mode", "average", "label", "statistic", "value", "gold", "predicted", "credit"],
-    orient="row",
-).with_columns(slice=pl.lit("all"))
+SCORES = complete_scores(
+    pl.DataFrame(
+        [
+            ("exact", "micro", "", "f1", 0.8, 7, 8, 6.0),
+            ("exact", "micro", "", "precision", 0.75, 7, 8, 6.0),
+            ("exact", "micro", "", "recall", 6 / 7, 7, 8, 6.0),
+            ("strict", "label", "DRUG", "f1", None, 0, 0, 0.0),
+            ("strict", "label", "DRUG", "precision", None, 0, 0, 0.0),
+            ("strict", "label", "DRUG", "recall", None, 0, 0, 0.0),
+            ("strict", "label", "DISEASE", "f1", 0.5, 3, 1, 1.0),
+            ("strict", "label", "DISEASE", "precision", 1.0, 3, 1, 1.0),
+            ("strict", "label", "DISEASE", "recall", 1 / 3, 3, 1, 1.0),
+        ],
+        schema=["mode", "average", "label", "statistic", "value", "gold", "predicted", "credit"],
+        orient="row",
+    ).with_columns(slice=pl.lit("all"), withheld=pl.lit(value=False))
+)
 
 
 def printed(rows: list[dict[str, object]], title: str | None = None, width: int = 100) -> str:
@@ -87,9 +98,10 @@ def test_scores_become_one_row_a_mode_and_label_with_their_counts() -> None:
         "precision": 1.0,
         "recall": pytest.approx(1 / 3),
         "f1": 0.5,
+        "95 % interval of f1": None,
         "gold": 3,
         "predicted": 1,
-        "correct": 1,
+        "credit": "1",
     }
 
 
@@ -97,15 +109,20 @@ def test_an_undefined_score_stays_undefined() -> None:
     (drug,) = [row for row in score_rows(SCORES) if row["label"] == "DRUG"]
 
     assert (drug["precision"], drug["recall"], drug["f1"]) == (None, None, None)
-    assert (drug["gold"], drug["correct"]) == (0, 0)
+    assert (drug["gold"], drug["credit"]) == (0, "0")
 
 
 def test_dagster_is_shown_the_scores_by_name_and_as_a_table() -> None:
-    shown = metrics_metadata(metrics_part(not_applicable=("strict",)), SCORES)
+    shown = metrics_metadata(metrics_part(not_applicable=("strict",)), GATES, SCORES)
 
     assert shown["exact.f1"] == 0.8
+    assert shown["gates"].value.splitlines()[2] == "| g | WARN | Low end below. |"
+    assert shown["labels"].value.startswith("![labels](data:image/svg+xml;base64,")
     assert shown["not_applicable"] == "strict"
-    assert f"| strict | DRUG | {DASH} | {DASH} | {DASH} | 0 | 0 | 0 |" in shown["scores"].value
+    assert (
+        f"| strict | DRUG | {DASH} | {DASH} | {DASH} | {DASH} | 0 | 0 | 0 |"
+        in shown["scores"].value
+    )
 
 
 def test_dagster_is_not_shown_a_speed_when_nothing_ran() -> None:
@@ -157,7 +174,13 @@ def test_the_leaderboard_shows_scores_with_the_support_they_rest_on() -> None:
     ranked = {
         "rank": 1,
         "key": "terms-1",
-        "metrics": {"strict.f1": 0.75, "strict.precision": 0.5, "exact.f1": 0.8},
+        "metrics": {
+            "strict.f1": 0.75,
+            "strict.f1.ci_low": 0.7,
+            "strict.f1.ci_high": 0.8,
+            "strict.precision": 0.5,
+            "exact.f1": 0.8,
+        },
         "support": 7,
         "notes_per_second": 12.5,
     }
@@ -168,6 +191,7 @@ def test_the_leaderboard_shows_scores_with_the_support_they_rest_on() -> None:
             "#": 1,
             "model": "terms-1",
             "strict F1": 0.75,
+            "95 % interval": "0.700 to 0.800",
             "P": 0.5,
             "R": None,
             "exact F1": 0.8,
@@ -178,6 +202,7 @@ def test_the_leaderboard_shows_scores_with_the_support_they_rest_on() -> None:
             "#": 2,
             "model": "ruler-1",
             "strict F1": None,
+            "95 % interval": None,
             "P": None,
             "R": None,
             "exact F1": None,

@@ -4,12 +4,14 @@ import polars as pl
 import pytest
 
 from hc_orchestration.errors import EvaluationError
+from hc_orchestration.scoring.bootstrap import Resampling
 from hc_orchestration.scoring.counts import COUNT_SCHEMA
 from hc_orchestration.scoring.evaluation import evaluate
 from hc_orchestration_tests.scoring.frames import (
-    LABELS,
+    PLAN,
     Mention,
     evaluated,
+    notes,
     rows,
     statistics,
     totals,
@@ -93,12 +95,14 @@ def test_counts_of_one_note(
 
 def test_mentions_pair_within_their_note_only() -> None:
     result = evaluated({"n1": [(0, 3, D)], "n2": []}, {"n1": [], "n2": [(0, 3, D)]})
-    assert result.counts.rows() == [
-        ("n1", "exact", "", 1, 0, 0, 0),
-        ("n2", "exact", "", 0, 1, 0, 0),
-        ("n1", "strict", D, 1, 0, 0, 0),
-        ("n2", "strict", D, 0, 1, 0, 0),
-    ]
+    both_sides = [("n1", 1, 0, 0, 0), ("n2", 0, 1, 0, 0)]
+    gold_alone = ("n1", 1, None, 0, 0)
+    expected = [
+        (note_id, mode, label, *counts)
+        for mode, label in (("exact", ""), ("partial", ""), ("strict", D), ("type", D))
+        for note_id, *counts in both_sides
+    ] + [(gold_alone[0], mode, D, *gold_alone[1:]) for mode in ("exact", "partial")]
+    assert sorted(result.counts.rows(), key=str) == sorted(expected, key=str)
     assert dict(result.counts.schema) == COUNT_SCHEMA
 
 
@@ -108,8 +112,17 @@ def test_scores_of_two_notes_worked_by_hand() -> None:
     result = evaluated(gold, predicted)
     # strict: 2 of 4 predictions, 2 of 4 gold; DISEASE 2 of 3 and 2 of 3; CHEMICAL 0 of 1 and 1.
     # exact: the boundary (5, 9) is right as well: 3 of 4.
-    assert result.values == pytest.approx(
+    # partial and type: no other mentions overlap, so they say what exact and strict say.
+    strict_and_exact = {
+        name: value
+        for name, value in result.values.items()
+        if (name.startswith(("strict", "exact")) and "label" not in name) or "strict" in name
+    }
+    assert strict_and_exact == pytest.approx(
         {
+            "strict.precision.macro": (2 / 3 + 0) / 2,
+            "strict.recall.macro": (2 / 3 + 0) / 2,
+            "strict.f1.macro": (2 / 3 + 0) / 2,
             "strict.precision": 2 / 4,
             "strict.recall": 2 / 4,
             "strict.f1": 2 / 4,
@@ -154,23 +167,33 @@ def test_undefined_is_null_and_has_no_name(
     assert statistics(result, "exact") == expected
     assert statistics(result, "strict", D) == expected
     defined = {f"strict.{name}" for name, value in expected.items() if value is not None}
-    micro = {name for name in result.values if name.startswith("strict.") and "label" not in name}
-    assert micro == defined
+    assert {name for name in result.values if name.count(".") == 1 and "strict" in name} == defined
 
 
 def test_every_label_of_the_study_has_rows_even_when_nothing_was_counted() -> None:
     result = evaluated({"n1": [(0, 3, D)]}, {"n1": [(0, 3, D)]})
     assert statistics(result, "strict", C) == {"precision": None, "recall": None, "f1": None}
-    table = result.scores.filter(pl.col("label") == C)
+    table = result.scores.filter(pl.col("label") == C, pl.col("mode") == "strict")
     assert table.select("gold", "predicted", "credit").unique().rows() == [(0, 0, 0.0)]
     kept = ("mode", "average", "label", "slice")
     assert sorted(result.scores.select(kept).unique().iter_rows()) == [
+        ("exact", "label", C, "all"),
+        ("exact", "label", D, "all"),
         ("exact", "micro", "", "all"),
+        ("partial", "label", C, "all"),
+        ("partial", "label", D, "all"),
+        ("partial", "micro", "", "all"),
         ("strict", "label", C, "all"),
         ("strict", "label", D, "all"),
+        ("strict", "macro", "", "all"),
         ("strict", "micro", "", "all"),
+        ("type", "label", C, "all"),
+        ("type", "label", D, "all"),
+        ("type", "macro", "", "all"),
+        ("type", "micro", "", "all"),
     ]
-    assert result.scores.height == 4 * 3
+    only_recall = result.scores.filter(mode="exact", average="label")
+    assert set(only_recall["statistic"]) == {"recall"}
 
 
 def test_labels_of_the_model_are_mapped_and_others_left_out_and_counted() -> None:
@@ -196,17 +219,17 @@ def test_empty_mapping_leaves_every_prediction_out() -> None:
 
 def test_untyped_model_is_scored_by_boundary_only() -> None:
     found = {"n1": [(0, 3, "ENTITY"), (5, 9, "ENTITY"), (20, 21, "ENTITY")]}
-    result = evaluated({"n1": [(0, 3, D), (5, 9, C)]}, found, {"ENTITY": "*"}, untyped=True)
-    assert result.not_applicable == ("strict",)
-    assert result.values == pytest.approx(
-        {"exact.precision": 2 / 3, "exact.recall": 1.0, "exact.f1": 4 / 5}, abs=1e-12
-    )
-    assert set(result.scores["mode"]) == {"exact"}
-    assert set(result.counts["mode"]) == {"exact"}
+    result = evaluated({"n1": [(0, 3, D), (5, 9, C)]}, found, {"ENTITY": "*"})
+    assert result.not_applicable == ("strict", "type")
+    expected = {"precision": 2 / 3, "recall": 1.0, "f1": 4 / 5}
+    assert statistics(result, "exact") == pytest.approx(expected, abs=1e-12)
+    assert statistics(result, "exact", C) == {"recall": 1.0}
+    assert set(result.scores["mode"]) == {"exact", "partial"}
+    assert set(result.counts["mode"]) == {"exact", "partial"}
 
 
 def test_untyped_model_with_nothing_to_count_has_exact_rows_and_no_values() -> None:
-    result = evaluated({"n1": []}, {"n1": []}, {"ENTITY": "*"}, untyped=True)
+    result = evaluated({"n1": []}, {"n1": []}, {"ENTITY": "*"})
     assert statistics(result, "exact") == {"precision": None, "recall": None, "f1": None}
     assert result.values == {}
     assert result.support == 0
@@ -228,8 +251,8 @@ def test_note_annotated_with_nothing_is_scored() -> None:
 
 def test_entities_of_notes_outside_the_corpus_are_not_scored() -> None:
     found = [("n1", [(0, 3, D)]), ("other", [(0, 3, D)])]
-    gold = rows("gold", [("n1", [(0, 3, D)])])
-    result = evaluate(gold, rows("spans", found), LABELS, {D: D}, untyped=False)
+    gold = notes({"n1": [(0, 3, D)]})
+    result = evaluate(gold, rows("spans", found), PLAN, {D: D}, Resampling(1, 20))
     assert totals(result, "strict") == {D: (1, 1, 1)}
 
 
@@ -238,10 +261,10 @@ def test_entities_of_notes_outside_the_corpus_are_not_scored() -> None:
     [(["n1"], 1), ([], 2), (["n1", "n2", "n2"], 1), (["n1", "n1", "n2", "n2"], 2)],
 )
 def test_notes_without_exactly_one_row_of_entities_raise(note_ids: list[str], wrong: int) -> None:
-    gold = rows("gold", [("n1", [(0, 3, D)]), ("n2", None)])
+    gold = notes({"n1": [(0, 3, D)], "n2": None})
     entities = rows("spans", [(note_id, []) for note_id in note_ids])
     with pytest.raises(EvaluationError, match=f"^{wrong} notes do not have exactly one row"):
-        evaluate(gold, entities, LABELS, {D: D}, untyped=False)
+        evaluate(gold, entities, PLAN, {D: D}, Resampling(1, 20))
 
 
 @pytest.mark.parametrize("note_ids", [[], ["n1"], ["n1", "n2"]])

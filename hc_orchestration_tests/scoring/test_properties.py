@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hc_orchestration_tests.scoring.frames import LABELS, Mention, evaluated, statistics, totals
 
+MODES = ("strict", "exact", "partial", "type")
 Corpus = dict[str, list[Mention]]
 FAST = settings(max_examples=40, deadline=None)
 
@@ -90,11 +91,16 @@ def test_exact_is_the_largest_one_to_one_pairing_of_boundaries(
 @given(CORPUS)
 @FAST
 def test_gold_scored_against_itself_is_one_wherever_it_is_defined(gold: Corpus) -> None:
-    values = evaluated(gold, gold).values
+    result = evaluated(gold, gold)
+    assert set(result.values.values()) <= {1.0}
     present = {mention[2] for mentions in gold.values() for mention in mentions}
-    names = {f"{mode}.{s}" for mode in ("strict", "exact") for s in ("precision", "recall", "f1")}
-    names |= {f"strict.{s}.label.{x}" for s, x in product(("precision", "recall", "f1"), present)}
-    assert values == pytest.approx(dict.fromkeys(names if present else (), 1.0), abs=1e-12)
+    for mode in MODES:
+        averages = ("micro", "macro") if mode in ("strict", "type") else ("micro",)
+        for average in averages:
+            expected = dict.fromkeys(("precision", "recall", "f1"), 1.0 if present else None)
+            assert statistics(result, mode, average=average) == expected
+        for label in present:
+            assert set(statistics(result, mode, label).values()) == {1.0}
 
 
 @given(CORPUS, CORPUS)
@@ -103,7 +109,8 @@ def test_swapping_gold_and_predicted_swaps_precision_and_recall(
     gold: Corpus, predicted: Corpus
 ) -> None:
     one, other = evaluated(gold, predicted), evaluated(predicted, gold)
-    for mode, label in (("exact", ""), *(("strict", label) for label in ("", *LABELS))):
+    by_label = product(("strict", "type"), ("", *LABELS))
+    for mode, label in (("exact", ""), ("partial", ""), *by_label):
         forth, back = statistics(one, mode, label), statistics(other, mode, label)
         assert forth["precision"] == back["recall"]
         assert forth["recall"] == back["precision"]
@@ -146,14 +153,20 @@ def test_prediction_that_equals_no_gold_never_raises_precision(
         assert after["strict.precision"] <= before.get("strict.precision", 0.0)
     if added[:2] not in [mention[:2] for mention in gold[note_id]]:
         assert after["exact.precision"] <= before.get("exact.precision", 0.0)
+    if not any(start < added[1] and added[0] < end for start, end, _ in gold[note_id]):
+        for mode in MODES:
+            assert after[f"{mode}.precision"] <= before.get(f"{mode}.precision", 0.0)
 
 
 @given(CORPUS, CORPUS)
 @FAST
 def test_counts_of_the_notes_add_up_to_those_of_the_scores(gold: Corpus, predicted: Corpus) -> None:
     result = evaluated(gold, predicted)
-    for mode in ("strict", "exact"):
+    for mode in ("strict", "type", "exact", "partial"):
         summed = [sum(column) for column in zip(*totals(result, mode).values(), strict=True)]
         micro = result.scores.filter(mode=mode, average="micro")
         stored = micro.select("gold", "predicted", "credit").unique().rows()
-        assert stored == [tuple(summed or (0, 0, 0))]
+        gold_and_predicted = [row[:2] for row in stored]
+        assert gold_and_predicted == [tuple(summed[:2] or (0, 0))]
+        if mode in ("strict", "exact"):
+            assert stored == [tuple(summed or (0, 0, 0))]

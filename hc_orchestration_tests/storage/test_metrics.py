@@ -9,24 +9,27 @@ import pytest
 
 from hc_orchestration.models.catalogue import ModelEntry
 from hc_orchestration.models.store import InstalledModel, ModelFile
+from hc_orchestration.scoring.evaluation import complete_scores
 from hc_orchestration.storage.comparisons import ComparisonTable
 from hc_orchestration.storage.delta import DeltaStore
 from hc_orchestration.storage.metrics import MetricTables
 from hc_orchestration.storage.model_files import ModelFileTables, model_files_table
 
 KEY = "model-1"
-SCORES = pl.DataFrame(
-    {
-        "mode": ["strict", "strict", "exact"],
-        "average": "micro",
-        "label": "",
-        "slice": "all",
-        "statistic": ["f1", "precision", "f1"],
-        "value": [0.5, None, 1.0],
-        "gold": [3, 3, 3],
-        "predicted": [1, 0, 3],
-        "credit": [1.0, 0.0, 3.0],
-    }
+SCORES = complete_scores(
+    pl.DataFrame(
+        {
+            "mode": ["strict", "strict", "exact"],
+            "average": "micro",
+            "label": "",
+            "slice": "all",
+            "statistic": ["f1", "precision", "f1"],
+            "value": [0.5, None, 1.0],
+            "gold": [3, 3, 3],
+            "predicted": [1, 0, 3],
+            "credit": [1.0, 0.0, 3.0],
+        }
+    )
 )
 COUNTS = pl.DataFrame(
     {

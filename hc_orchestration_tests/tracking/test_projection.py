@@ -14,10 +14,11 @@ import pytest
 from hc_orchestration.errors import TrackingError
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.files import FileStore
-from hc_orchestration.storage.records import CHAIN, EvaluationRecord, Status
+from hc_orchestration.storage.records import CHAIN, EvaluationRecord, ShownIn, Status
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration.tracking.client import MlflowStore, experiment_id, open_client
-from hc_orchestration.tracking.projection import MlflowProjection, RunOptions
+from hc_orchestration.tracking.projection import MlflowProjection
+from hc_orchestration.tracking.sync import synchronize
 from hc_orchestration_tests.conftest import TERMS
 from hc_orchestration_tests.storage.parts import (
     BEGUN,
@@ -51,8 +52,8 @@ class Tracking:
         self.store = MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url)
         self.files = FileStore(settings.storage)
 
-    def projection(self, options: RunOptions | None = None) -> MlflowProjection:
-        return MlflowProjection(self.store, self.files, "http://dagster", options or RunOptions())
+    def projection(self) -> MlflowProjection:
+        return MlflowProjection(self.store, self.files, "http://dagster")
 
     @property
     def client(self) -> "MlflowClient":
@@ -256,13 +257,43 @@ def test_a_run_that_dagster_mlflow_made_for_the_same_dagster_run_is_taken_over(
 def test_a_deployment_may_add_tags_a_parent_and_an_experiment_of_its_own(
     tracking: Tracking,
 ) -> None:
-    options = RunOptions(experiment="team", parent_run_id="p1", tags={"team": "a"})
+    shown_in = ShownIn(experiment="team", parent_run_id="p1", tags={"team": "a"})
 
-    tracking.projection(options).project(begun())
+    tracking.projection().project(begun(run=run_part(shown_in=shown_in)))
 
     run = tracking.run()
     assert run.data.tags["team"] == "a"
     assert run.data.tags["mlflow.parentRunId"] == "p1"
+    assert tracking.client.get_experiment(run.info.experiment_id).name == "team"
+
+
+def test_an_evaluation_may_go_into_a_run_that_the_deployment_names(tracking: Tracking) -> None:
+    experiment = experiment_id(tracking.client, tracking.store, "test-study")
+    named = tracking.client.create_run(experiment).info.run_id
+    first = begun(run=run_part(shown_in=ShownIn(run_id=named)))
+
+    assert tracking.projection().project(first).run_id == named
+    assert tracking.projection().project(first).run_id == named
+    assert tracking.run().info.run_name == "terms-1"
+    second = first.model_copy(update={"evaluation_id": "e2"})
+    with pytest.raises(TrackingError, match="shows another evaluation already"):
+        tracking.projection().project(second)
+
+
+def test_a_synchronisation_refills_the_experiment_that_the_evaluation_was_shown_in(
+    tracking: Tracking, settings: Settings
+) -> None:
+    """Whoever synchronises need not know how the deployment was configured."""
+    records = Workspace(settings).records
+    shown_in = ShownIn(experiment="team", tags={"team": "a"})
+    records.append("e1", "terms-1", run_part(shown_in=shown_in))
+
+    first = synchronize(records, tracking.projection(), ask_mlflow=True)
+    again = synchronize(records, tracking.projection(), ask_mlflow=True)
+
+    assert (first.projected, again.projected) == (("e1",), ())
+    run = tracking.run()
+    assert run.data.tags["team"] == "a"
     assert tracking.client.get_experiment(run.info.experiment_id).name == "team"
 
 
@@ -362,11 +393,11 @@ def test_a_changed_file_replaces_the_artifact(tracking: Tracking) -> None:
 
 
 def test_per_note_values_are_bounded_and_the_table_is_whole(tracking: Tracking) -> None:
-    tracking.projection().project(tracking.full_record(notes=RunOptions().per_note_steps + 5))
+    tracking.projection().project(tracking.full_record(notes=ShownIn().per_note_steps + 5))
 
-    assert tracking.history("doc_entity_count") == list(range(RunOptions().per_note_steps))
+    assert tracking.history("doc_entity_count") == list(range(ShownIn().per_note_steps))
     path = tracking.client.download_artifacts(tracking.run().info.run_id, "per_note.parquet")
-    assert pl.read_parquet(path).height == RunOptions().per_note_steps + 5
+    assert pl.read_parquet(path).height == ShownIn().per_note_steps + 5
 
 
 def test_more_metrics_than_one_request_takes_are_all_there(tracking: Tracking) -> None:

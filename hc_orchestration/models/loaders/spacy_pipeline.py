@@ -55,11 +55,12 @@ def load_spacy(model: InstalledModel) -> SpacyModel:
         ModelError: It does not load, or has no such component.
     """
     import spacy
+    from thinc.api import prefer_gpu
 
     from hc_orchestration.models import spacy_parts  # noqa: F401 - registers our parts with spaCy
 
     key = model.entry.key
-    device = "cuda:0" if spacy.prefer_gpu() else CPU
+    device = "cuda:0" if prefer_gpu() else CPU
     try:
         with warnings.catch_warnings(record=True) as heard:
             nlp = spacy.load(model.location)

@@ -243,4 +243,4 @@ def _longest_input(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFa
     positions = getattr(config, "max_position_embeddings", None) or _LONGEST
     if config.model_type in _SHIFTED:  # their positions begin after the one of padding
         positions -= (config.pad_token_id or 0) + 1
-    return min(positions, tokenizer.model_max_length, _LONGEST)
+    return int(min(positions, tokenizer.model_max_length, _LONGEST))

@@ -1,0 +1,12 @@
+"""A digest of rows that does not depend on their order or on the files that they lie in."""
+
+import hashlib
+
+import polars as pl
+
+
+def rows_digest(rows: pl.DataFrame) -> str:
+    """sha256 (hex) over the rows as sorted JSON lines, columns in the order of their names."""
+    named = rows.select(sorted(rows.columns))
+    lines = sorted(named.write_ndjson().encode("utf-8").splitlines())
+    return hashlib.sha256(b"\n".join(lines)).hexdigest()
