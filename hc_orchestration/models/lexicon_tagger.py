@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import srsly
+from numpy.typing import NDArray
 from spacy.language import Language
-from spacy.strings import hash_string
+from spacy.strings import hash_string  # type: ignore[attr-defined] # its stub lacks it
 from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import ensure_path
@@ -68,7 +69,7 @@ class LexiconTagger:
             np.array([number for _, number in entries], dtype=np.uint8),
         )
 
-    def _set(self, names: list[str], hashes: np.ndarray, codes: np.ndarray) -> None:
+    def _set(self, names: list[str], hashes: NDArray[np.uint64], codes: NDArray[np.uint8]) -> None:
         self._classes, self._hashes, self._codes = names, hashes, codes
         tags = [(self._strings.add(f"B-{name}"), self._strings.add(f"I-{name}")) for name in names]
         self._tags = dict(zip(hashes.tolist(), map(tags.__getitem__, codes.tolist()), strict=True))
@@ -119,7 +120,8 @@ class LexiconTagger:
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:  # noqa: ARG002 - spaCy passes it
         """The entries as bytes."""
-        return srsly.msgpack_dumps({"table": self._table(), "classes": self._classes})
+        data: bytes = srsly.msgpack_dumps({"table": self._table(), "classes": self._classes})
+        return data
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "LexiconTagger":  # noqa: ARG002
         """Read what `to_bytes` gave."""

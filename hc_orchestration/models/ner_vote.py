@@ -14,7 +14,7 @@ from spacy.util import ensure_path
 from thinc.api import Model
 
 
-class NerMember(EntityRecognizer):
+class NerMember(EntityRecognizer):  # type: ignore[misc] # spaCy's own is compiled: no types
     """spaCy's NER, which writes a span group of its own name and leaves `doc.ents` empty.
 
     Its weights are stored with 16 bits and computed with 32: half the size, for 0.03 points of F1.

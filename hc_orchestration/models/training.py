@@ -29,8 +29,9 @@ from hc_orchestration.corpora.notes import Note, Reject, Span
 from hc_orchestration.corpora.sources import CorpusSource, read_source
 from hc_orchestration.errors import CorpusError, HcError
 from hc_orchestration.models.document_consistency import ConsistencyRule
-from hc_orchestration.models.figures import figures_table, folder_bytes, measure, strict_counts
+from hc_orchestration.models.figures import measure, strict_counts
 from hc_orchestration.models.loaders import LexiconModel, SpacyModel
+from hc_orchestration.models.model_cards import write_card
 from hc_orchestration.models.open_names import fetch_packages, read_open_names
 from hc_orchestration.models.spacy_parts import make_clinical_tokenizer
 
@@ -266,13 +267,16 @@ def compose(nets: Sequence["Language"], least: int, rule: ConsistencyRule) -> "L
     tokenizer = {"@tokenizers": "hc_orchestration.ClinicalTokenizer.v1"}
     nlp = English.from_config({"nlp": {"tokenizer": tokenizer}})
     nlp.batch_size = nets[0].batch_size
-    nlp.add_pipe("hc_lexicon_tagger", "lexicon").from_bytes(nets[0].get_pipe("lexicon").to_bytes())
+    tagger: Any = nets[0].get_pipe("lexicon")
+    own_tagger: Any = nlp.add_pipe("hc_lexicon_tagger", "lexicon")
+    own_tagger.from_bytes(tagger.to_bytes())
     members = [f"ner_{number}" for number in range(1, len(nets) + 1)]
     for name, net in zip(members, nets, strict=True):
         model = net.config["components"]["ner"]["model"]
-        member = nlp.add_pipe("hc_ner_member", name, config={"model": model})
+        member: Any = nlp.add_pipe("hc_ner_member", name, config={"model": model})
+        trained: Any = net.get_pipe("ner")
         with TemporaryDirectory() as folder:
-            net.get_pipe("ner").to_disk(folder, exclude=["vocab"])
+            trained.to_disk(folder, exclude=["vocab"])
             member.from_disk(folder, exclude=["vocab"])
     nlp.add_pipe("hc_ner_vote", "vote", config={"members": members, "least": least})
     nlp.add_pipe("hc_document_consistency", "consistency", config=asdict(rule))
@@ -435,15 +439,29 @@ def report_selection(folder: Path, names: Path) -> None:
                 logger.info("%d of %d, %s: %s", least, len(members), rule, figures)
 
 
-def report_test(folder: Path, built: Mapping[str, Path]) -> None:
-    """Log the figures of the finished spaCy models on Test, which nothing before has read."""
+def write_cards(folder: Path, built: Iterable[Path]) -> None:
+    """Measure the finished spaCy models on Test, which nothing before has read; write their cards.
+
+    Args:
+        folder: Where the Test file of BC5CDR is.
+        built: Folders of the models.
+    """
     notes = _read_file(folder / _TEST_FILE)
-    for key, location in built.items():
-        if key != TERMS_KEY:
-            figures = measure(SpacyModel(spacy.load(location)), notes)
-            table = figures_table([("BC5CDR Test", figures)])
-            speed, size = figures.words_per_second, folder_bytes(location)
-            logger.info("%s: %.0f words/s, %d bytes\n%s", key, speed, size, table)
+    for location in built:
+        nlp = spacy.load(location)
+        lexicon: Any = nlp.get_pipe("lexicon")
+        vote = nlp.get_pipe_config("vote")
+        figures = measure(SpacyModel(nlp), notes)
+        logger.info("%s: %s", location.name, figures)
+        write_card(
+            location,
+            nlp.meta["name"],
+            nlp.meta["version"],
+            names=len(lexicon),
+            members=len(vote["members"]),
+            least=vote["least"],
+            figures=figures,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -463,7 +481,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if options.select:
                 report_selection(options.corpus, names)
             else:
-                report_test(options.corpus, build_models(options.corpus, names, options.output))
+                built = build_models(options.corpus, names, options.output)
+                built.pop(TERMS_KEY)  # its card is written by hand
+                write_cards(options.corpus, built.values())
     except HcError as error:
         parser.exit(1, f"{error}\n")
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from spacy.util import load_config, registry
 from hc_orchestration.corpora.notes import Note, Span
 from hc_orchestration.errors import CorpusError
 from hc_orchestration.models import training
+from hc_orchestration.models.catalogue import ModelEntry, ModelSource
 from hc_orchestration.models.document_consistency import ConsistencyRule
 from hc_orchestration.models.figures import StrictCounts, folder_bytes, strict_counts
-from hc_orchestration.models.catalogue import ModelEntry, ModelSource
 from hc_orchestration.models.loaders import ModelSpan, load_model
 from hc_orchestration.models.spacy_parts import make_clinical_tokenizer
 from hc_orchestration.models.store import InstalledModel
@@ -158,7 +159,7 @@ def test_our_loader_keeps_every_part_that_the_entities_need(
     entry = ModelEntry(
         name="m", version="1", loader="spacy", source=ModelSource(path=str(built[key]))
     )
-    model = load_model(InstalledModel(entry, built[key]))
+    model = load_model(InstalledModel(entry, built[key], (), ""))
     text = "Naloxone reverses hypertension."
     expected = [(e.start_char, e.end_char, e.label_) for e in spacy.load(built[key])(text).ents]
     assert model.extract([text]) == [expected]
@@ -185,11 +186,30 @@ def test_training_twice_gives_the_same_weights(
     assert (tmp_path / weights).read_bytes() == (built[SMALL] / weights).read_bytes()
 
 
+def test_card_shows_figures_of_test_and_what_the_model_is(
+    built: dict[str, Path], corpus: Path
+) -> None:
+    notes = [("Naloxone caused nausea.", (("Naloxone", "Chemical"), ("nausea", "Disease")))]
+    test_file = corpus / "CDR_TestSet.PubTator.txt"
+    test_file.write_text(pubtator(20, notes), encoding="utf-8")
+    training.write_cards(corpus, [built[ENSEMBLE]])
+    card = (built[ENSEMBLE] / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("# bc5cdr_ensemble 1.0.0\n")
+    assert "| BC5CDR Test | all | 2 | 1.000 | 1.000 | 1.000 | 1.000 to 1.000 |" in card
+    assert "holds\n   3 names" in card
+    assert "2 such nets as in bc5cdr_cnn_sm, of different seeds; 2 must agree" in card
+
+
 def test_learning_rate_is_constant_and_then_falls_to_a_twentieth(tmp_path: Path) -> None:
     overrides = training._overrides(tmp_path, tmp_path, Fit(("training",), steps=1000), seed=1)
     config = load_config(training.RECIPE, overrides=overrides)["training"]["optimizer"]
-    rate = registry.resolve({"rate": config["learn_rate"]})["rate"]
-    assert [round(rate(step), 5) for step in (0, 400, 1000)] == [0.001, 0.001, 0.00005]
+    rates = list(islice(registry.resolve({"rate": config["learn_rate"]})["rate"], 1001))
+    assert [round(rates[step], 5) for step in (0, 400, 700, 1000)] == [
+        0.001,
+        0.001,
+        0.00053,
+        0.00005,
+    ]
 
 
 def test_lexicon_statistics_count_word_bounded_occurrences_in_any_case() -> None:
