@@ -1,8 +1,9 @@
-# Two commands matter: `make evaluate` and `make test`. Both set up .venv first, once.
+# Two commands matter: `make evaluate` and `make test`. Each sets up what it needs in .venv first, once.
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEV_READY := $(VENV)/.ready-dev
 PACKAGES := hc_orchestration hc_orchestration_tests benchmarks
 
 .PHONY: setup evaluate ui test lint format corpus train lock bench
@@ -16,13 +17,13 @@ ui: $(READY)
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report term
 
-lint: $(READY)
+lint: $(DEV_READY)
 	$(BIN)/ruff format --check $(PACKAGES)
 	$(BIN)/ruff check $(PACKAGES)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
-format: $(READY)
+format: $(DEV_READY)
 	$(BIN)/ruff format $(PACKAGES)
 	$(BIN)/ruff check --fix $(PACKAGES)
 
@@ -36,15 +37,25 @@ train: $(READY)
 	@test -n "$(CORPUS)" || { echo "Say where the BC5CDR files are: make train CORPUS=folder" >&2; exit 1; }
 	OMP_NUM_THREADS=1 $(BIN)/python -m hc_orchestration.models.training --corpus "$(CORPUS)" --output data/models
 
-bench: $(READY)
+bench: $(DEV_READY)
 	$(BIN)/python benchmarks/definitions_import.py
 	$(BIN)/python benchmarks/tracking_cost.py
+	$(BIN)/python benchmarks/corpus_memory.py
+	$(BIN)/python benchmarks/scoring_speed.py
+	$(BIN)/python benchmarks/scoring_oracles.py
 
-setup: $(READY)
+setup: $(DEV_READY)
 
-# requirements.lock holds every package with its hashes, so nothing is left to resolve (--no-deps); it
-# names no index, so any mirror will do.
-$(READY): requirements.lock pyproject.toml
+# The locks hold every package with its hashes, so nothing is left to resolve (--no-deps); they name no
+# index, so any mirror will do. requirements.lock is what a user runs; requirements-dev.lock adds, at the
+# same versions, what the tests need.
+ifeq ($(shell command -v uv 2>/dev/null),)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+else
+INSTALL := uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps
+endif
+
+$(BIN)/python:
 	@python=""; \
 	for candidate in python3 python3.12 python3.11; do \
 	  if $$candidate -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; \
@@ -52,15 +63,19 @@ $(READY): requirements.lock pyproject.toml
 	done; \
 	if [ -z "$$python" ]; then echo "Python 3.11 or 3.12 is needed; none was found." >&2; exit 1; fi; \
 	$$python -m venv $(VENV)
-	@if command -v uv >/dev/null 2>&1; then \
-	  uv pip sync --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock && \
-	  uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
-	else \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
-	fi
-	@touch $(READY)
+
+$(READY): requirements.lock pyproject.toml | $(BIN)/python
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(DEV_READY): requirements-dev.lock $(READY)
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --no-strip-extras \
+  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
 lock:
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
-	  --no-strip-extras --generate-hashes --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+	$(COMPILE) --upgrade --extra dev -o requirements-dev.lock
+	$(COMPILE) --upgrade --extra build --constraint requirements-dev.lock -o requirements.lock

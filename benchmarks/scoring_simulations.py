@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/scoring_simulations.py
 
-Notes differ in how many mentions they have and in how hard they are (both gamma-like), so that the
-mentions of a note are alike; the two models of a pair see the same notes. Nothing is drawn from real
-notes. Every figure comes from the functions that evaluations use.
+Notes differ in how many mentions they have and in how hard they are, so that the mentions of a note
+are alike; the two models of a pair see the same notes. Nothing is drawn from real notes. Every
+figure comes from the functions that evaluations use.
 """
 
 import sys
@@ -25,6 +25,8 @@ from hc_orchestration.scoring.scores import Counts, Floats, Layout
 LAYOUT = Layout(("exact",), ())  # one unit: precision, recall and F1 of one kind of mention
 F1 = [row.statistic for row in LAYOUT.rows].index("f1")
 MARGIN = 0.02
+LEVEL = 0.05
+SIMULATIONS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def null_rejections(notes: int, simulations: int, permutations: int = PERMUTATIO
         draw = np.random.default_rng((7, notes, number))
         of_both = draw_notes(draw, notes)
         first, second = predictions(draw, of_both), predictions(draw, of_both)
-        rejected += bool(permutation_p(LAYOUT, first, second, permutations, number)[F1] <= 0.05)
+        rejected += bool(permutation_p(LAYOUT, first, second, permutations, number)[F1] <= LEVEL)
     return rejected / simulations
 
 
@@ -117,12 +119,12 @@ def main() -> None:
 
     say(f"true F1 {true_f1():.4f}; degraded {true_f1(0.07):.4f}")
     for notes in (50, 200, 1_000):
-        say(
-            f"coverage of the 95 % interval, {notes} notes, 5000 simulations: {coverage(notes, 5_000):.4f}"
-        )
+        held = coverage(notes, SIMULATIONS)
+        say(f"95 % interval, {notes} notes, {SIMULATIONS} simulations: covers {held:.2%}")
     for notes in (50, 200):
+        rejected = null_rejections(notes, SIMULATIONS)
         say(
-            f"exchangeable pairs rejected at 0.05, {notes} notes, 5000 simulations: {null_rejections(notes, 5_000):.4f}"
+            f"exchangeable pairs, {notes} notes, {SIMULATIONS} simulations: {rejected:.2%} rejected"
         )
     for margin in (0.0, MARGIN):
         said = verdicts(500, 2_000, 0.0, margin)

@@ -101,6 +101,17 @@ class Privacy(StrictModel):
     pseudonymize_note_ids: bool = False
 
 
+class Quarantine(StrictModel):
+    """How much of a corpus may be in quarantine.
+
+    Attributes:
+        maximum_share: Quarantined part of the records read above which the corpus is refused; None
+            refuses none.
+    """
+
+    maximum_share: float | None = Field(default=None, ge=0, le=1)
+
+
 class Study(StrictModel):
     """A study: which notes, which labels, for whom and why.
 
@@ -111,6 +122,7 @@ class Study(StrictModel):
         gates: Thresholds that decide whether a model may be promoted.
         cluster: The note attribute that is the sampling unit; without it, notes of one text are.
         provenance: How records name things.
+        quarantine: How much of the corpora may be unusable.
         privacy: What may leave the tables; its smallest cell also screens the context.
     """
 
@@ -124,6 +136,7 @@ class Study(StrictModel):
     gates: tuple[Gate, ...] = ()
     cluster: str | None = None
     schedule: Schedule = Schedule()
+    quarantine: Quarantine = Quarantine()
     privacy: Privacy = Privacy()
     provenance: ProvenanceProfile = Field(default_factory=ProvenanceProfile)
 

@@ -405,6 +405,54 @@ def test_metrics_of_one_model_are_its_own(hc: Hc) -> None:
     }
 
 
+def test_metrics_hold_intervals_and_what_they_rest_on(hc: Hc) -> None:
+    rows = hc("metrics", "--model", TERMS, "--json").json
+
+    (f1,) = [
+        row
+        for row in rows
+        if (row["mode"], row["average"], row["statistic"]) == ("strict", "micro", "f1")
+    ]
+    assert (f1["ci_low"], f1["clusters"], f1["notes"], f1["resamples"]) == (None, 4, 5, 2_000)
+    assert isinstance(f1["seed"], int)
+    assert {row["mode"] for row in rows} == {"strict", "exact", "partial", "type"}
+
+
+def test_two_models_are_compared_in_every_form(hc: Hc) -> None:
+    rows = hc("compare", TERMS, RULER, "--json").json
+
+    (f1,) = [row for row in rows if row["metric"] == "exact.f1"]
+    assert (f1["first"], f1["second"]) == (TERMS, RULER)
+    assert f1["difference"] == pytest.approx(10 / 13 - 8 / 11)
+    assert 0 < f1["p"] <= 1
+    assert {row["metric"].split(".")[0] for row in rows} == {"exact", "partial"}
+    assert rows == hc("compare", TERMS, RULER, "--format", "json").json
+    csv = pl.read_csv(io.StringIO(hc("compare", TERMS, RULER, "--format", "csv").out))
+    assert csv["metric"].to_list() == [row["metric"] for row in rows]
+    markdown = hc("compare", TERMS, RULER, "--format", "markdown").out.splitlines()
+    assert len(markdown) == len(rows) + 2
+    said = hc("compare", RULER, TERMS).squeezed
+    assert said.startswith(f"{RULER} minus {TERMS} metric")
+    assert "exact.f1 0.727 0.769 -0.042" in said
+
+
+@pytest.mark.parametrize(
+    ("models", "code", "said"),
+    [
+        ((TERMS, TERMS), 1, "is named twice"),
+        ((TERMS, ABSENT), 1, f"{ABSENT} cannot be compared: "),
+        ((TERMS, "nobody-1"), 2, "is not in the catalogue"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_says_why(
+    hc: Hc, models: tuple[str, str], code: int, said: str
+) -> None:
+    outcome = hc("compare", *models)
+
+    assert outcome.code == code
+    assert said in outcome.err
+
+
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("form", ["table", "json", "csv", "markdown"])
 def test_before_any_evaluation_there_are_no_metrics(form: str) -> None:
@@ -467,3 +515,24 @@ def test_an_export_of_what_is_not_there_fails(hc: Hc, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [("export", "entities"), ("nonsense",), ("evaluate", "-x")])
 def test_bad_use_ends_with_two(hc: Hc, arguments: tuple[str, ...]) -> None:
     assert hc(*arguments).code == 2
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_key_that_is_set_later_signs_a_new_record_of_the_same_scores(
+    hc: Hc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys" / "key.pem"
+    made = hc("provenance", "keygen", str(path), "--json")
+    assert (made.code, path.stat().st_mode & 0o777) == (0, 0o600)
+    assert hc("provenance", "keygen", str(path)).code == 2
+    before = hc("evaluate", "--model", TERMS, "--json").json["models"][0]["provenance"]
+    monkeypatch.setenv("HC_SIGNING_KEY", str(path))
+
+    signed, again = (
+        hc("evaluate", "--model", TERMS, "--json").json["models"][0]["provenance"] for _ in range(2)
+    )
+
+    assert "signature" not in json.loads(Path(before).read_bytes())
+    record = json.loads(Path(signed).read_bytes())
+    assert record["signature"]["sigFormat"] == "application/jose"
+    assert again == signed != before

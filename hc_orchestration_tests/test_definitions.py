@@ -22,7 +22,12 @@ GRAPH = {
     "model_comparison": {"evaluation_metrics"},
 }
 CHECKS = {
-    "notes_corpus": {"corpus_not_empty", "note_ids_unique", "gold_offsets_valid"},
+    "notes_corpus": {
+        "corpus_not_empty",
+        "note_ids_unique",
+        "gold_offsets_valid",
+        "quarantine_share_allowed",
+    },
     "extracted_entities": {"every_note_has_one_row", "spans_lie_in_their_notes"},
     "evaluation_metrics": {"scores_within_bounds"},
     "provenance": {"provenance_valid", "mlflow_up_to_date"},

@@ -1,7 +1,7 @@
 """Gates end to end: in the record, as checks, in MLflow; and a failed one stops nothing."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -34,10 +34,10 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def evaluated(run_job: Run) -> Iterator[dict[str, dg.ExecuteInProcessResult]]:
+def evaluated(run_job: Run) -> dict[str, dg.ExecuteInProcessResult]:
     """Both models evaluated."""
     run_job("refresh_corpus")
-    yield {key: run_job("evaluate_model", key) for key in (TERMS, RULER)}
+    return {key: run_job("evaluate_model", key) for key in (TERMS, RULER)}
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
@@ -138,7 +138,7 @@ def test_few_notes_settle_nothing_against_the_champion(settings: Settings, run_j
 def test_other_slices_make_an_evaluation_stale_and_other_gates_do_not(settings: Settings) -> None:
     from hc_orchestration.reporting.comparison import compare_models
 
-    without_gates = GATED.split("gates:")[0]
+    without_gates = GATED.split("gates:", maxsplit=1)[0]
     settings.study.write_text(without_gates, encoding="utf-8")
     assert [m.key for m in compare_models(Workspace(settings)) if m.rank] == [TERMS, RULER]
 

@@ -146,10 +146,23 @@ def test_a_gate_that_nothing_can_be_held_to_is_refused(
     assert expected in refusal(tmp_path, f"{MINIMAL}gates: [{gate}]\n")
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet", "text", "brat", "bioc", "fhir", "mimic"])
-def test_format_that_is_not_built_is_refused(tmp_path: Path, form: str) -> None:
-    message = refusal(tmp_path, MINIMAL.replace("format: jsonl", f"format: {form}"))
-    assert "corpora.0.format: Input should be 'jsonl' or 'pubtator'" in message
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("format: word", "corpora.0.format: Input should be 'jsonl', 'csv'"),
+        ("format: jsonl, columns: {note_id: a, text: b}", "columns are for csv and parquet"),
+        ("format: csv, columns: {text: b}", "columns name at least note_id and text"),
+        ("format: jsonl, sample: {n: 3, fraction: 0.5}", "give either n or fraction"),
+        ("format: jsonl, sample: {seed: 3}", "give either n or fraction"),
+        ("format: jsonl, sample: {fraction: 1.5}", "less than or equal to 1"),
+        ("format: jsonl, limit: 0", "greater than or equal to 1"),
+        ("format: jsonl, repeated_texts: drop", "'keep' or 'once'"),
+    ],
+)
+def test_corpus_that_cannot_be_read_as_asked_is_refused(
+    tmp_path: Path, entry: str, expected: str
+) -> None:
+    assert expected in refusal(tmp_path, MINIMAL.replace("format: jsonl", entry))
 
 
 @pytest.mark.parametrize(

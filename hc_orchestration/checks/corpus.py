@@ -50,4 +50,28 @@ def gold_offsets_valid(workspace: WorkspaceResource) -> dg.AssetCheckResult:
     )
 
 
-CORPUS_CHECKS = (corpus_not_empty, note_ids_unique, gold_offsets_valid)
+@dg.asset_check(
+    asset=notes_corpus,
+    blocking=True,
+    description="No larger part of the records than the study allows is in quarantine.",
+)
+def quarantine_share_allowed(workspace: WorkspaceResource) -> dg.AssetCheckResult:
+    """Fail above the study's `quarantine: {maximum_share: …}`."""
+    with words_withheld():
+        opened = workspace.open()
+        corpus = opened.corpus.required()
+        allowed = opened.study.quarantine.maximum_share
+    share = corpus.quarantine_share
+    limit = "the study sets no limit" if allowed is None else f"{allowed:.2%} allowed"
+    return dg.AssetCheckResult(
+        passed=allowed is None or share is None or share <= allowed,
+        description=f"{'nothing read' if share is None else f'{share:.2%} in quarantine'}, {limit}",
+        metadata={
+            "quarantined": corpus.counts["quarantined"],
+            "read": corpus.counts["read"],
+            "reasons": dg.MetadataValue.json(corpus.counts["reasons"]),
+        },
+    )
+
+
+CORPUS_CHECKS = (corpus_not_empty, note_ids_unique, gold_offsets_valid, quarantine_share_allowed)

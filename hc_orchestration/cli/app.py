@@ -12,6 +12,7 @@ from hc_orchestration.cli.metrics import metrics
 from hc_orchestration.cli.mlflow import mlflow_app
 from hc_orchestration.cli.models import models_app
 from hc_orchestration.cli.operations import doctor, ui
+from hc_orchestration.cli.provenance import provenance_app
 from hc_orchestration.errors import ConfigurationError, HcError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(export_app, name="export")
 app.add_typer(mlflow_app, name="mlflow")
+app.add_typer(provenance_app, name="provenance")
 
 
 def main() -> None:

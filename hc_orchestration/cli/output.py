@@ -40,7 +40,9 @@ class TableFormat(StrEnum):
 def print_frame(table: "pl.DataFrame", form: TableFormat) -> None:
     """A whole table as CSV, Markdown or JSON."""
     if form is TableFormat.CSV:
-        sys.stdout.write(table.write_csv())
+        from hc_orchestration.reporting.csv_cells import inert
+
+        sys.stdout.write(inert(table).write_csv())
     elif form is TableFormat.MARKDOWN:
         from hc_orchestration.reporting.metadata import markdown_table
 

@@ -24,6 +24,14 @@ class RejectReason(StrEnum):
     SPAN_OUT_OF_RANGE = "span_out_of_range"
     SPAN_TEXT_DIFFERS = "span_text_differs"
     DUPLICATE_ID = "duplicate_id_different_content"
+    OVER_LONG = "over_long"
+    UNKNOWN_COLUMN = "unknown_column"
+    BROKEN_FILE = "broken_file"
+    BROKEN_XML = "broken_xml"
+    BROKEN_BASE64 = "broken_base64"
+    NOT_ACCEPTED = "not_accepted"
+    ENTERED_IN_ERROR = "entered_in_error"
+    OUTSIDE_FOLDER = "outside_folder"
 
 
 class InvalidNoteError(ValueError):
@@ -50,6 +58,21 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class GoldReading:
+    """How the gold of one note was read.
+
+    Attributes:
+        quoted: Mentions whose quoted surface form agreed with the text at their offsets.
+        discontinuous: Mentions in several pieces, which are left out.
+        unit: What the source's offsets count: code points, or what they were converted from.
+    """
+
+    quoted: int = 0
+    discontinuous: int = 0
+    unit: str = "code_point"
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """One note as its source gave it.
 
@@ -59,6 +82,7 @@ class Note:
         spans: Gold mentions with the source's own labels; None when nobody annotated the note, an
             empty tuple when somebody did and found nothing.
         attributes: What slices and clusters refer to (note_type, specialty, patient, …).
+        reading: How the gold was read; no part of what the note is.
 
     Raises:
         InvalidNoteError: An empty id or text, a character that no store can hold, or a span that
@@ -69,6 +93,7 @@ class Note:
     text: str
     spans: tuple[Span, ...] | None = None
     attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    reading: GoldReading = field(default=GoldReading(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a note that breaks a rule."""

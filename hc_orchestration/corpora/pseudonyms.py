@@ -29,5 +29,16 @@ class Pseudonyms:
 
     def of(self, note_id: str) -> str:
         """The pseudonym of a note id: "p" and 20 hexadecimal characters."""
-        digest = hmac.new(self.salt, note_id.encode("utf-8"), hashlib.sha256).hexdigest()
-        return f"p{digest[:_HEX_CHARACTERS]}"
+        return f"p{self._digest(note_id)}"
+
+    def of_patient(self, patient: str) -> str:
+        """The pseudonym of a patient: never that of a note, even when both have the same id."""
+        return f"s{self._digest(f'patient{chr(0)}{patient}')}"
+
+    def of_file(self, name: str) -> str:
+        """The pseudonym of a file whose name is the id of its note."""
+        return f"file {self._digest(f'file{chr(0)}{name}')}"
+
+    def _digest(self, value: str) -> str:
+        keyed = hmac.new(self.salt, value.encode("utf-8"), hashlib.sha256)
+        return keyed.hexdigest()[:_HEX_CHARACTERS]

@@ -1,13 +1,16 @@
 """PubTator: `id|t|title`, `id|a|abstract`, then tab-separated mentions; blank line between notes.
 
 Offsets count the code points of title, one separator and abstract; the separator becomes a newline.
+Where the quoted mentions prove that they count UTF-16 units or bytes, they are converted.
 Relation lines (`id<TAB>CID<TAB>…`) are not mentions and are passed over.
 """
 
 from collections.abc import Iterator
 from typing import IO
 
+from hc_orchestration.corpora.lines import bounded_lines, too_long
 from hc_orchestration.corpora.notes import RejectReason
+from hc_orchestration.corpora.offsets import in_code_points
 from hc_orchestration.corpora.raw import RawItem, RawNote, RawSpan, Unreadable
 
 _MENTION_FIELDS = 5
@@ -19,6 +22,9 @@ def read_pubtator(stream: IO[bytes]) -> Iterator[RawItem]:
     for first, block in _blocks(stream):
         raw = b"".join(block)
         position = f"line {first}"
+        if any(map(too_long, block)):
+            yield Unreadable(position, raw, RejectReason.OVER_LONG)
+            continue
         try:
             lines = [line.decode("utf-8-sig").rstrip("\r\n") for line in block]
         except UnicodeDecodeError:
@@ -30,7 +36,7 @@ def read_pubtator(stream: IO[bytes]) -> Iterator[RawItem]:
 def _blocks(stream: IO[bytes]) -> Iterator[tuple[int, list[bytes]]]:
     block: list[bytes] = []
     first = 0
-    for number, line in enumerate(stream, start=1):
+    for number, line in enumerate(bounded_lines(stream), start=1):
         if line.strip():
             first = first if block else number
             block.append(line)
@@ -62,7 +68,9 @@ def _raw_note(lines: list[str], raw: bytes, position: str) -> RawNote | None:
         if span is None:
             return None
         spans.append(span)
-    return RawNote(position, raw, note_id, f"{title}\n{abstract}", tuple(spans), {})
+    text = f"{title}\n{abstract}"
+    placed, unit = in_code_points(text, spans)
+    return RawNote(position, raw, note_id, text, placed, {}, unit=unit.value)
 
 
 def _text_line(line: str) -> tuple[str, str, str]:

@@ -56,6 +56,8 @@ class Score:
     Attributes:
         label: Empty for all labels; `slice` is `all` for all notes.
         value: None when undefined.
+        gold: Gold mentions; None where no such number stands behind the score. `predicted` and
+            `credit` likewise.
         withheld: Too few to be shown: neither the score nor its counts are told.
     """
 
@@ -65,9 +67,9 @@ class Score:
     slice: str
     statistic: str
     value: float | None
-    gold: int
-    predicted: int
-    credit: float
+    gold: int | None
+    predicted: int | None
+    credit: float | None
     withheld: bool = False
 
 

@@ -75,14 +75,14 @@ def _measured(score: Score, base: str) -> Element:
     if score.withheld:
         return {"extension": [{"url": ABSENT_REASON, "valueCode": "masked"}]}
     counts = {"gold-mentions": score.gold, "predicted-mentions": score.predicted}
-    if (halves := 2 * score.credit).is_integer():
+    if score.credit is not None and (halves := 2 * score.credit).is_integer():
         counts["half-credits"] = int(halves)
-    measured: Element = {
-        "population": [
-            {"code": {"coding": [coding("population", name, base)]}, "count": count}
-            for name, count in counts.items()
-        ]
-    }
+    populations = [
+        {"code": {"coding": [coding("population", name, base)]}, "count": count}
+        for name, count in counts.items()
+        if count is not None
+    ]
+    measured: Element = {"population": populations} if populations else {}
     if score.value is not None:
         measured["measureScore"] = {
             "value": score.value,

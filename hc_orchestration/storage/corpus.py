@@ -45,7 +45,12 @@ CORPORA = TableSpec(
         "stored_at": pl.Datetime("us", "UTC"),
     },
 )
-_NOTES_A_BATCH = 2_000
+CHANGES = TableSpec(
+    "corpus_changes",
+    {"notes_version": pl.Int64, "note_id": pl.String, "change": pl.String, "digest": pl.String},
+    keys=("notes_version", "note_id"),
+)
+_NOTES_A_BATCH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,18 @@ class CorpusVersion:
     def notes(self) -> int:
         """Number of notes stored."""
         return int(self.counts["stored"])
+
+    @property
+    def selection(self) -> str | None:
+        """JSON of what the corpora select beyond all of their notes; None when nothing."""
+        chosen = self.counts.get("selection")
+        return json.dumps(chosen, sort_keys=True) if chosen else None
+
+    @property
+    def quarantine_share(self) -> float | None:
+        """Quarantined part of what was read; None when nothing was."""
+        read = int(self.counts["read"])
+        return int(self.counts["quarantined"]) / read if read else None
 
 
 class CorpusTables:
@@ -113,7 +130,9 @@ class CorpusTables:
             return latest
         version = latest.version if latest else None
         if latest is None or version is None or latest.digest != first.digest:
-            version = self._store_notes(new_pass, first.digest)
+            before, version = version, self._store_notes(new_pass, first.digest)
+            if before is not None:
+                self._store.insert_missing(CHANGES, self._changes(before, version))
         quarantine = self._store.overwrite(QUARANTINE, lambda: iter([_rejects(rejects)]), {})
         row = {
             "digest": first.digest,
@@ -132,6 +151,37 @@ class CorpusTables:
     def quarantine(self, version: int) -> pl.DataFrame:
         """The rejects of a version: source, position, reason, digest."""
         return self._store.scan(QUARANTINE, version).collect()
+
+    def changes(self, version: int) -> pl.DataFrame:
+        """What a notes version changed: id, added, changed or removed, and the note's digest.
+
+        The digest is the note's new one, or its last one when it was removed. No rows for the
+        first version. What a crash left half-stored is no corpus: the next ingestion compares with
+        the last whole one.
+        """
+        rows = self._store.scan(CHANGES).filter(pl.col("notes_version") == version)
+        return rows.drop("notes_version").sort("note_id").collect()
+
+    def _changes(self, before: int, after: int) -> pl.DataFrame:
+        old, new = (self.notes(v).select("note_id", "digest") for v in (before, after))
+        joined = old.join(new, on="note_id", how="full", coalesce=True, suffix="_new")
+        change = (
+            pl.when(pl.col("digest").is_null())
+            .then(pl.lit("added"))
+            .when(pl.col("digest_new").is_null())
+            .then(pl.lit("removed"))
+            .otherwise(pl.lit("changed"))
+        )
+        return (
+            joined.filter(pl.col("digest").ne_missing(pl.col("digest_new")))
+            .select(
+                pl.lit(after).cast(pl.Int64).alias("notes_version"),
+                "note_id",
+                change.alias("change"),
+                pl.coalesce("digest_new", "digest").alias("digest"),
+            )
+            .collect()
+        )
 
     def _store_notes(self, new_pass: Callable[[], Ingestion], digest: str) -> int:
         def frames() -> Iterator[pl.DataFrame]:

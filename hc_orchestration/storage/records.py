@@ -114,6 +114,7 @@ class InputsPart(RecordPart):
 
     Attributes:
         pinned_by: The evaluation that fixed them; another one when only later steps were run.
+        selection: JSON of what the corpora select beyond all of their notes, by corpus.
     """
 
     corpus_version: int
@@ -124,6 +125,7 @@ class InputsPart(RecordPart):
     loader: str
     model_bytes: int
     pinned_by: str
+    selection: str | None = None
 
 
 class ExtractionPart(RecordPart):
@@ -185,6 +187,7 @@ class ProvenancePart(RecordPart):
     Attributes:
         file: The Bundle; its sha256 is the digest of the record.
         resource: The Provenance resource alone; None in records of before there were Bundles.
+        key_id: Of the key that signed it; None for one that is not signed.
         previous: Digest of the record that this one follows in the model's chain.
     """
 
@@ -193,6 +196,7 @@ class ProvenancePart(RecordPart):
     previous: str | None = None
     of_evaluation: str
     evaluation_digest: str
+    key_id: str | None = None
 
 
 class MlflowPart(RecordPart):

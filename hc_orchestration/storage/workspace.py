@@ -45,9 +45,16 @@ class Workspace:
             ConfigurationError: The study asks for pseudonyms and the salt cannot be read or made.
         """
         study = self.study
-        wanted = study.privacy.pseudonymize_note_ids
-        pseudonyms = Pseudonyms(salt(self.settings)) if wanted else None
-        return Ingestion(study.corpora if sources is None else sources, study.labels, pseudonyms)
+        pseudonyms = self._pseudonyms if study.privacy.pseudonymize_note_ids else None
+        read = study.corpora if sources is None else sources
+        return Ingestion(read, study.labels, pseudonyms, self._salted)
+
+    def _salted(self) -> Pseudonyms:
+        return self._pseudonyms
+
+    @cached_property
+    def _pseudonyms(self) -> Pseudonyms:
+        return Pseudonyms(salt(self.settings))
 
     @cached_property
     def _delta(self) -> DeltaStore:

@@ -342,6 +342,7 @@ def _params(record: EvaluationRecord) -> dict[str, str]:
             "corpus.version": record.inputs.corpus_version,
             "corpus.notes": record.inputs.notes,
             "corpus.quarantined": record.inputs.quarantined,
+            **({"corpus.selection": record.inputs.selection} if record.inputs.selection else {}),
         }
     if record.extraction:
         params |= {

@@ -140,8 +140,10 @@ def test_every_outcome_has_its_count(tmp_path: Path) -> None:
         annotated=1,
         duplicate_texts=1,
         gold=Counter({"DISEASE": 1}),
+        offsets=Counter({"code_point": 1}),
         reasons=Counter({"broken_json": 1, "duplicate_id_different_content": 1, "missing_id": 1}),
         sources=Counter({"notes": 2}),
+        lengths=Counter({"under 500": 2}),
     )
 
 

@@ -74,13 +74,32 @@ def shipped() -> list[Note]:
     return notes
 
 
-def test_shipped_notes_are_at_least_25_of_six_types_with_both_labels(shipped: list[Note]) -> None:
+def test_shipped_notes_are_many_of_many_types_and_specialties(shipped: list[Note]) -> None:
     types = Counter(note.attributes["note_type"] for note in shipped)
+    specialties = {note.attributes["specialty"] for note in shipped}
+    assert len(shipped) >= 84
+    assert len(types) >= 6
+    assert min(types.values()) >= 4
+    assert len(specialties) >= 8
+
+
+def test_shipped_mentions_are_many_with_both_labels(shipped: list[Note]) -> None:
     labels = Counter(span.label for note in shipped for span in note.spans or ())
-    assert len(shipped) >= 25
-    assert len(types) == 6
-    assert min(types.values()) >= 2
     assert set(labels) == LABELS
+    assert labels.total() >= 1500
+
+
+def test_shipped_notes_have_the_three_attributes_and_some_share_a_patient(
+    shipped: list[Note],
+) -> None:
+    keys = {tuple(note.attributes) for note in shipped}
+    patients = Counter(note.attributes["patient"] for note in shipped)
+    assert keys == {("note_type", "specialty", "patient")}
+    assert max(patients.values()) >= 4
+
+
+def test_some_shipped_notes_have_no_mention(shipped: list[Note]) -> None:
+    assert sum(note.spans == () for note in shipped) >= 3
 
 
 def test_shipped_mentions_are_the_words_that_they_quote(shipped: list[Note]) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from hc_orchestration.corpora.notes import Note, Reject, RejectReason
 from hc_orchestration.corpora.sources import CorpusSource, read_source
@@ -110,12 +111,31 @@ def test_unknown_kind_of_url_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"no gzip at all", gzip.compress(FLU * 1000)[:-20], gzip.compress(FLU)[:12] + b"\xff" * 30],
+    [b"no gzip at all", gzip.compress(GOUT * 1000)[:-20], gzip.compress(GOUT)[:12] + b"\xff" * 30],
     ids=["not compressed", "cut short", "overwritten"],
 )
-def test_damaged_archive_is_a_corpus_error_naming_the_file(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "notes.jsonl.gz").write_bytes(content)
-    with pytest.raises(CorpusError, match=r"corpus 'notes': notes\.jsonl\.gz cannot be read"):
+def test_damaged_archive_is_one_reject_and_costs_no_other_file(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(content)
+    (tmp_path / "b.jsonl").write_bytes(FLU)
+    items = list(read_source(source(tmp_path)))
+    digest = hashlib.sha256(content).hexdigest()
+    damaged = Reject("notes", "a.jsonl.gz file", RejectReason.BROKEN_FILE, digest)
+    assert [item for item in items if isinstance(item, Reject)] == [damaged]
+    assert [item.note_id for item in items if isinstance(item, Note)][-1] == "flu"
+
+
+def test_file_that_may_not_be_read_stops_the_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(FLU)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(LocalFileSystem, "_open", refused)
+    with pytest.raises(CorpusError, match=r"corpus 'notes': a\.jsonl cannot be read \(Permission"):
         ids(tmp_path)
 
 

@@ -1,6 +1,7 @@
 """The signed record: valid, reproducible, and a changed one is found; what is refused."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,15 @@ def test_withheld_and_undefined_scores_are_not_told() -> None:
     assert "777" not in text
     assert "778" not in text
     assert text.count('"measureScore"') == 1
+
+
+def test_a_count_that_does_not_stand_behind_a_score_is_left_out_and_never_told_as_zero() -> None:
+    recall = Score("exact", "label", "DISEASE", "all", "recall", 0.5, 4, None, None)
+    record = json.dumps(build_bundle(replace(facts(), scores=(recall,))))
+    check_bundle(json.loads(record))
+    assert "gold-mentions" in record
+    assert "predicted-mentions" not in record
+    assert "half-credits" not in record
 
 
 @pytest.mark.parametrize("entry", range(10))

@@ -140,7 +140,7 @@ def test_reexecution_from_failure_is_the_same_evaluation_and_the_same_run(
     from hc_orchestration.scoring import evaluation
 
     broken = pytest.MonkeyPatch()
-    broken.setattr(evaluation, "scores", lambda *_, **__: 1 / 0)
+    broken.setattr(evaluation, "_score_table", lambda *_, **__: 1 / 0)
     failed = execute(settings, "evaluate_model", TERMS)
     broken.undo()
     (run,) = runs_of(settings, study)
@@ -211,7 +211,7 @@ def test_two_models_are_two_runs_that_share_nothing(deployment: tuple[Settings, 
     assert set(by_name) == {TERMS, RULER}
     assert "strict.f1" in by_name[TERMS].data.metrics
     assert "strict.f1" not in by_name[RULER].data.metrics
-    assert by_name[RULER].data.tags["hc.not_applicable"] == "strict"
+    assert by_name[RULER].data.tags["hc.not_applicable"] == "strict, type"
 
 
 MOMENTS = ("before the first step", "values", "per_note", "files", "status")

@@ -15,7 +15,6 @@ from hc_orchestration.reporting.report_data import (
     Interval,
     LabelScores,
     LabelSupport,
-    LengthErrors,
     Link,
     MissingModel,
     ModeScores,
@@ -26,6 +25,7 @@ from hc_orchestration.reporting.report_data import (
     Score,
     SliceScores,
 )
+from hc_orchestration.scoring.errors import LengthErrors
 from hc_orchestration.scoring.gates import Verdict
 
 DIGEST = "9f2c" * 16

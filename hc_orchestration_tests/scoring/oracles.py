@@ -1,5 +1,6 @@
 """What others make of the same predictions: set arithmetic, spaCy's Scorer, seqeval."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ def by_spacy(notes: Iterable[Predicted], labels: Sequence[str]) -> Scores:
 
 
 def by_seqeval(notes: Iterable[Predicted], labels: Sequence[str]) -> Scores:
-    """seqeval on character IOB2; only for notes in which no two mentions of a side overlap."""
+    """What seqeval says on character IOB2; for notes without overlaps on either side."""
     from seqeval.metrics import classification_report
     from seqeval.scheme import IOB2
 
@@ -131,4 +132,4 @@ def without_overlap(notes: Iterable[Predicted]) -> list[Predicted]:
 
 def _overlap(mentions: Sequence[Mention]) -> bool:
     ordered = sorted(mentions)
-    return any(left[1] > right[0] for left, right in zip(ordered, ordered[1:], strict=False))
+    return any(left[1] > right[0] for left, right in itertools.pairwise(ordered))

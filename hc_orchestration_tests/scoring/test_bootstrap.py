@@ -90,16 +90,16 @@ def test_percentiles_interpolate_as_numpy_and_leave_undefined_ones_out() -> None
 
 
 @pytest.mark.parametrize(
-    ("clusters", "undefined", "there"),
-    [(20, 0, True), (19, 0, False), (20, 5, True), (20, 6, False), (20, 100, False)],
+    ("clusters", "undefined", "ends"),
+    [(20, 0, 2), (19, 0, 0), (20, 5, 2), (20, 6, 0), (20, 100, 0)],
 )
 def test_no_interval_of_few_clusters_or_many_undefined_resamples(
-    clusters: int, undefined: int, there: bool
+    clusters: int, undefined: int, ends: int
 ) -> None:
     values = np.linspace(0, 1, 100)[:, None].copy()
     values[:undefined] = np.nan
     made = percentile_intervals(values, np.array([float(clusters)]))
-    assert np.isfinite([made.low[0], made.high[0]]).all() == there
+    assert np.isfinite([made.low[0], made.high[0]]).sum() == ends
     assert made.undefined[0] == undefined / 100
 
 

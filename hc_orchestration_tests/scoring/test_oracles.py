@@ -1,4 +1,4 @@
-"""strict on real predictions is what sets, spaCy and seqeval say; nervaluate's faults are not ours."""
+"""strict on real predictions is what sets, spaCy and seqeval say; nervaluate differs elsewhere."""
 
 import pytest
 

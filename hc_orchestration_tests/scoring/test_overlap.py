@@ -120,7 +120,7 @@ def counted(gold: Sequence[Mention], predicted: Sequence[Mention]) -> pl.DataFra
     """The counts of one note."""
     spans = rows("spans", [("n1", predicted)]).select("spans")
     notes = pl.concat([rows("gold", [("n1", gold)]), spans], how="horizontal").collect()
-    return note_counts(SpanIndex(notes, {label: label for label in LABELS}), untyped=False)
+    return note_counts(SpanIndex(notes, LABELS, {label: label for label in LABELS}), untyped=False)
 
 
 def pairs(counts: pl.DataFrame, mode: str, label: str | None = None) -> Pairs:

@@ -4,7 +4,6 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hc_orchestration.errors import ModelError
@@ -60,7 +59,7 @@ def load_team_model(model: InstalledModel) -> TeamModel:
 def _module(name: str, model: InstalledModel) -> Any:  # noqa: ANN401 - a module
     """The module, read anew when its files beside the catalogue have changed."""
     top = name.partition(".")[0]
-    if beside_catalogue(model.entry) and _loaded.get(top) != model.fingerprint:
+    if _beside_catalogue(model.entry) and _loaded.get(top) != model.fingerprint:
         for loaded in [n for n in sys.modules if n == top or n.startswith(f"{top}.")]:
             del sys.modules[loaded]
         is_package = model.location.is_dir()
@@ -77,10 +76,6 @@ def _module(name: str, model: InstalledModel) -> Any:  # noqa: ANN401 - a module
     return importlib.import_module(name)
 
 
-def beside_catalogue(entry: ModelEntry) -> bool:
+def _beside_catalogue(entry: ModelEntry) -> bool:
     """Whether the module lies beside the catalogue, and not on the Python path."""
-    return (
-        entry.source is not None
-        and entry.source.path is not None
-        and bool(Path(entry.source.path).name)
-    )
+    return entry.source is not None and entry.source.path is not None
