@@ -71,14 +71,20 @@ def elements_of(kind: str) -> Mapping[str, ElementDefinition] | None:
 
 def walk(placed: Placed) -> Iterator[Placed]:
     """A value and all that R4 knows below it, in the order of the JSON."""
-    yield placed
-    if not isinstance(placed.value, dict):
-        return
+    waiting = [placed]
+    while waiting:
+        placed = waiting.pop()
+        yield placed
+        if isinstance(placed.value, dict):
+            waiting += reversed(list(_below(placed)))
+
+
+def _below(placed: Placed) -> Iterator[Placed]:
     elements = elements_of(placed.kind) or {}
     for name, inner in placed.value.items():
         if name in elements:
             for where, item in _items(inner, f"{placed.where}.{name}"):
-                yield from walk(Placed(where, item, elements[name]))
+                yield Placed(where, item, elements[name])
 
 
 def _items(value: object, where: str) -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,6 @@ required codes and allowed targets from the models' own metadata, invariants fro
 what makes a Bundle a record of ours.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -139,7 +138,7 @@ def _faults_of_resource(kind: str, resource: object) -> tuple[Fault, ...]:
 
 
 def _faults_of_element(placed: Placed) -> Iterator[Fault]:
-    if placed.value in ({}, [], "", None) and not isinstance(placed.value, bool | int | float):
+    if placed.value in ({}, [], "", None):
         yield Fault(placed.where, "ele-1", "is empty")
     elif placed.definition.json_types:
         yield from _primitive_faults(placed)
@@ -270,14 +269,14 @@ def _link_faults(bundle: Mapping[str, Any]) -> Iterator[Fault]:
     addresses = {
         f"{part(resource, 'url')}|{part(resource, 'version')}" for resource in resources.values()
     }
-    within: tuple[str, Mapping[str, Any]] = ("", {})
+    within: Mapping[str, Any] = {}
     for placed in walk(Placed("Bundle", bundle, ElementDefinition(ANY_RESOURCE))):
-        if placed.definition.kind == ANY_RESOURCE and re.search(r"\.resource$", placed.where):
-            within = (placed.where, placed.value if isinstance(placed.value, dict) else {})
+        if placed.where.endswith(".resource"):
+            within = placed.value if isinstance(placed.value, dict) else {}
         if placed.kind == "Canonical" and str(placed.value) not in addresses:
             yield Fault(placed.where, "canonical", "is the address of nothing in the record")
         if placed.kind == "Reference" and isinstance(placed.value, dict):
-            yield from _resolved(placed, resources, contained(within[1]))
+            yield from _resolved(placed, resources, contained(within))
 
 
 def _resolved(
