@@ -284,12 +284,12 @@ def test_a_synchronisation_refills_the_experiment_that_the_evaluation_was_shown_
     tracking: Tracking, settings: Settings
 ) -> None:
     """Whoever synchronises need not know how the deployment was configured."""
-    records = Workspace(settings).records
+    workspace = Workspace(settings)
     shown_in = ShownIn(experiment="team", tags={"team": "a"})
-    records.append("e1", "terms-1", run_part(shown_in=shown_in))
+    workspace.records.append("e1", "terms-1", run_part(shown_in=shown_in))
 
-    first = synchronize(records, tracking.projection(), ask_mlflow=True)
-    again = synchronize(records, tracking.projection(), ask_mlflow=True)
+    first = synchronize(workspace, tracking.projection(), ask_mlflow=True)
+    again = synchronize(workspace, tracking.projection(), ask_mlflow=True)
 
     assert (first.projected, again.projected) == (("e1",), ())
     run = tracking.run()
