@@ -67,7 +67,8 @@ def _evaluations(
     instance: dg.DagsterInstance, workspace: Workspace, settings: Settings, *, repair: bool
 ) -> list[Finding]:
     projection = mlflow_projection(settings.tracking_uri, workspace)
-    findings = []
+    projection.ask_at_once()
+    findings: list[Finding] = []
     for record, status in orphaned(instance, workspace.records):
         if repair:
             close_evaluation(workspace.records, projection, record, status)

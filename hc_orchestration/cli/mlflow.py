@@ -16,6 +16,7 @@ def mlflow_sync(as_json: Json = False) -> None:
 
     workspace = open_workspace()
     projection = mlflow_projection(workspace.settings.tracking_uri, workspace)
+    projection.ask_at_once()
     report = synchronize(workspace, projection, ask_mlflow=True)
     document = {
         "projected": list(report.projected),

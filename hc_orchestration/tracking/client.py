@@ -2,20 +2,32 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock
 
-from hc_orchestration.errors import HcError, TrackingError
+from hc_orchestration.errors import HcError, TrackingError, TrackingTimeoutError
 from hc_orchestration.home import private_folder
+from hc_orchestration.tracking.silence import Silence
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 T = TypeVar("T")
+HTTP_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+"""A silent server costs 20 s a call with these, MLflow's own would cost 20 minutes.
+
+Our largest request, 500 metrics, takes a server a tenth of a second; who has a slower one sets the
+variables. A server that is away for longer than one retry is caught up with later.
+"""
 _DESCRIPTION = (
     "Evaluations of clinical NER models, one run each (tag `hc.kind` = `evaluation`), kept up to "
     "date from the records of hc_orchestration. Compare `strict.f1` with its support; the artifact "
@@ -37,6 +49,11 @@ class MlflowStore:
     home: Path
     url: str
 
+    @property
+    def silence(self) -> Silence:
+        """Whether it was silent lately."""
+        return Silence(self.tracking_uri, self.home)
+
 
 def open_client(store: MlflowStore) -> "MlflowClient":
     """A client of the store, whose schema exists from then on.
@@ -46,8 +63,8 @@ def open_client(store: MlflowStore) -> "MlflowClient":
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    for name, value in HTTP_DEFAULTS.items():
+        os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # When a SQL store fails, MLflow logs the statement with its parameter values.
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
@@ -61,9 +78,17 @@ def open_client(store: MlflowStore) -> "MlflowClient":
         return guarded(connect)
 
 
-def creation_lock(store: MlflowStore) -> FileLock:
-    """Held while something is looked for and made, so that two processes do not both make it."""
-    return FileLock(private_folder(store.home / "locks") / "mlflow.lock")
+@contextmanager
+def creation_lock(store: MlflowStore) -> Iterator[None]:
+    """Held while something is looked for and made, so that two processes do not both make it.
+
+    Whoever waited for one that found the server silent does not try it too.
+
+    Raises:
+        TrackingError: The server was silent lately.
+    """
+    with FileLock(private_folder(store.home / "locks") / "mlflow.lock"), store.silence.heeded():
+        yield
 
 
 def experiment_id(client: "MlflowClient", store: MlflowStore, name: str) -> str:
@@ -93,15 +118,31 @@ def guarded(call: Callable[[], T]) -> T:
     """The result of an MLflow call, its many exceptions turned into one of ours.
 
     Raises:
+        TrackingTimeoutError: The store did not answer in time.
         TrackingError: The call failed; the message holds the exception's class, not its words,
             which may repeat a tracking URI with credentials.
     """
     try:
         return call()
+    except TrackingError:
+        raise
     except HcError as error:
         raise TrackingError(str(error)) from None
     except Exception as error:  # noqa: BLE001 - drivers and stores raise whatever they like
+        if _timed_out(error):
+            message = "MLflow did not answer in time (MLFLOW_HTTP_REQUEST_TIMEOUT, in seconds)."
+            raise TrackingTimeoutError(message) from None
         code = getattr(error, "error_code", None)
         detail = f" ({code})" if isinstance(code, str) else ""
         message = f"MLflow failed: {type(error).__name__}{detail}. Is the tracking store reachable?"
         raise TrackingError(message) from None
+
+
+def _timed_out(error: BaseException) -> bool:
+    """Whether a time limit is at the bottom of what was raised."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, TimeoutError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

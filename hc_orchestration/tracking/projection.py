@@ -68,6 +68,10 @@ class MlflowProjection:
             ValueError: An evaluation without a run part.
         """
         view = self._view(record)
+        with self._store.silence.heeded():
+            return self._project(view)
+
+    def _project(self, view: RunView) -> MlflowPart:
         experiment = self._experiment(view.experiment)
         run = self._find(experiment, view)
         if run is None:
@@ -92,13 +96,18 @@ class MlflowProjection:
         Raises:
             TrackingError: MLflow could not be reached.
         """
-        experiment = self._experiment(experiment_name)
         found: dict[str, int] = {}
-        for kind, id_tag in ID_TAGS.items():
-            for run in self._runs_of_kind(experiment, kind):
-                rows = run.data.tags.get(_ROWS_TAG, "")
-                found[run.data.tags.get(id_tag, "")] = int(rows) if rows.isdigit() else 0
+        with self._store.silence.heeded():
+            experiment = self._experiment(experiment_name)
+            for kind, id_tag in ID_TAGS.items():
+                for run in self._runs_of_kind(experiment, kind):
+                    rows = run.data.tags.get(_ROWS_TAG, "")
+                    found[run.data.tags.get(id_tag, "")] = int(rows) if rows.isdigit() else 0
         return found
+
+    def ask_at_once(self) -> None:
+        """Ask the server even if it was silent lately."""
+        self._store.silence.forget()
 
     def _runs_of_kind(self, experiment: str, kind: str) -> "Iterator[Run]":
         token: str | None = None
