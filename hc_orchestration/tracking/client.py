@@ -29,10 +29,13 @@ Our largest request, 500 metrics, takes a server a tenth of a second; who has a 
 variables. A server that is away for longer than one retry is caught up with later.
 """
 _DESCRIPTION = (
-    "Evaluations of clinical NER models, one run each (tag `hc.kind` = `evaluation`), kept up to "
-    "date from the records of hc_orchestration. Compare `strict.f1` with its support; the artifact "
-    "`fhir_provenance.json` says what was evaluated on what."
+    "Clinical NER models, kept by hc_orchestration. The tag `hc.kind` tells the runs apart: "
+    "`evaluation` (one a model and corpus version; compare `strict.f1` with its support), `corpus` "
+    "and `comparison` are kept up to date from the deployment's own records; `tracked` and "
+    "`inference` are logged by code. The artifact `fhir_provenance.json` of an evaluation says "
+    "what was evaluated on what."
 )
+_NOTE_TAG = "mlflow.note.content"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ def creation_lock(store: MlflowStore) -> Iterator[None]:
 def experiment_id(client: "MlflowClient", store: MlflowStore, name: str) -> str:
     """The id of the experiment, made if it is not there; a deleted one is restored.
 
+    One that others made without a description gets ours.
+
     Raises:
         TrackingError: The store refused.
     """
@@ -104,13 +109,15 @@ def experiment_id(client: "MlflowClient", store: MlflowStore, name: str) -> str:
         if found is None:
             tags = {
                 "mlflow.experimentKind": "custom_model_development",
-                "mlflow.note.content": _DESCRIPTION,
+                _NOTE_TAG: _DESCRIPTION,
             }
             return guarded(
                 lambda: client.create_experiment(name, artifact_location=artifacts, tags=tags)
             )
         if found.lifecycle_stage == "deleted":
             guarded(lambda: client.restore_experiment(found.experiment_id))
+        if _NOTE_TAG not in found.tags:
+            guarded(lambda: client.set_experiment_tag(found.experiment_id, _NOTE_TAG, _DESCRIPTION))
         return str(found.experiment_id)
 
 

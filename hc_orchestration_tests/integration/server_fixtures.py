@@ -1,4 +1,4 @@
-"""Servers for integration tests: one of each a session, started when first asked for."""
+"""Fixtures that start servers: one of each a session, started when first asked for."""
 
 import uuid
 from collections.abc import Iterator
@@ -10,12 +10,18 @@ from hc_orchestration_tests.integration.servers import PASSWORD, USER, MlflowSer
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the PostgreSQL server of this session keeps its data."""
+    return tmp_path_factory.mktemp("pg")
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_folder: Path) -> Iterator[str]:
     """URI of a database on a real PostgreSQL server of this session."""
     pgserver = pytest.importorskip("pgserver")
     import psycopg2
 
-    server = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    server = pgserver.get_server(postgres_folder, cleanup_mode="stop")
     name = f"mlflow_{uuid.uuid4().hex[:8]}"
     server.psql(f"create database {name};")
     psycopg2.connect(server.get_uri(name)).close()
