@@ -42,10 +42,14 @@ def mlflow_server(
 
 @pytest.fixture
 def logged_in(mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> MlflowServer:
-    """The server, its URI and login in the environment, quick to give up when it is away."""
+    """The server, its URI and login in the environment, quick to give up when it is away.
+
+    A machine that runs tests may be too busy to answer in the time that users wait.
+    """
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     return mlflow_server
