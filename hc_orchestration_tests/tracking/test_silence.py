@@ -163,5 +163,5 @@ def test_a_call_ends_after_thirty_seconds_unless_the_environment_says_otherwise(
     assert (
         int(HTTP_DEFAULTS["MLFLOW_HTTP_REQUEST_TIMEOUT"])
         * (1 + int(HTTP_DEFAULTS["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]))
-        == 20
+        == 30
     )
