@@ -271,6 +271,21 @@ class EvaluationRecord(BaseModel):
         )
 
     @property
+    def kind(self) -> str:
+        """The tag `hc.kind` of the MLflow run that shows it."""
+        return "evaluation"
+
+    @property
+    def identity(self) -> str:
+        """The id that its MLflow run is found by."""
+        return self.evaluation_id
+
+    @property
+    def experiment(self) -> str | None:
+        """Name of the MLflow experiment; None before a run is recorded."""
+        return self.run.experiment if self.run else None
+
+    @property
     def state(self) -> Status:
         """RUNNING until a step says otherwise."""
         return Status.RUNNING if self.status is None else self.status.status
@@ -325,6 +340,10 @@ class Records:
             orient="row",
         )
         self._store.append(EVALUATIONS, frame)
+
+    def append_shown(self, record: EvaluationRecord, shown: MlflowPart) -> None:
+        """Write which MLflow run shows a record."""
+        self.append(record.evaluation_id, record.model_key, shown)
 
     def read(self, evaluation_id: str) -> EvaluationRecord | None:
         """The record of an evaluation, or None."""

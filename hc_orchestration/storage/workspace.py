@@ -14,6 +14,7 @@ from hc_orchestration.storage.corpus import CorpusTables
 from hc_orchestration.storage.delta import DeltaStore
 from hc_orchestration.storage.entities import EntityTables
 from hc_orchestration.storage.files import FileStore
+from hc_orchestration.storage.materializations import Materializations
 from hc_orchestration.storage.metrics import MetricTables
 from hc_orchestration.storage.model_files import ModelFileTables
 from hc_orchestration.storage.promotions import PromotionTable
@@ -94,6 +95,11 @@ class Workspace:
     def records(self) -> Records:
         """Evaluation records."""
         return Records(self._delta)
+
+    @cached_property
+    def materializations(self) -> Materializations:
+        """Records of corpora and comparisons."""
+        return Materializations(self._delta)
 
     @cached_property
     def files(self) -> FileStore:
