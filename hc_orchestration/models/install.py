@@ -64,6 +64,17 @@ def install_model(entry: ModelEntry, origin: str, store: Path, lock_file: Path) 
     return store / entry.key
 
 
+def uninstall_model(entry: ModelEntry, store: Path) -> int:
+    """Take the files of a model out of the store; returns their bytes, 0 when there were none."""
+    place = store / entry.key
+    if not place.is_dir():
+        return 0
+    with FileLock(store / ".install.lock"), _folder(store) as work:
+        size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+        place.rename(work / "removed")
+    return size
+
+
 @contextmanager
 def _folder(store: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=store))
