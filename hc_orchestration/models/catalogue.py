@@ -70,7 +70,7 @@ class ModelEntry(StrictModel):
             may be named although the pipeline does not hold them.
         source: None for a team's own model (`module:callable`), whose source is the module.
         options: What a team's own model is made with.
-        allow_pickle: Names of pickled files that may be installed.
+        allow_pickle: Names of pickled files that may be installed, or their paths in the model.
         knowledge_base: scispaCy's concepts as JSON Lines, for the component `scispacy_linker`.
     """
 
