@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +19,41 @@ if TYPE_CHECKING:
 
 _ALGORITHM = "Ed25519"
 _VERIFICATION = "1.2.840.10065.1.12.1.5"
+_UNLIKE = re.compile(r"[:,\[]-?\d+(?:\.0|(?:\.\d+)?e[-+]?\d+|(?<=\d{16}))[,}\]]")
+"""Numbers that `json` and RFC 8785 may write differently."""
+_BEYOND = re.compile("[\U00010000-\U0010ffff\ud800-\udfff]")
+"""What stands beyond the basic plane, and what is no text at all."""
 
 
 def canonical_bytes(resource: object) -> bytes:
-    """The canonical form of JSON (RFC 8785)."""
+    """The canonical form of JSON (RFC 8785).
+
+    A record may be a megabyte, for which rfc8785 takes ten times as long as `json`. Both write the
+    same, but for numbers that `_UNLIKE` finds and names beyond the basic plane (sorted by UTF-16).
+    """
     import rfc8785
 
+    if isinstance(resource, dict | list):
+        quick = _sorted_json(resource)
+        if quick is not None and not _UNLIKE.search(quick):
+            return quick.encode("utf-8")
     return rfc8785.dumps(resource)  # type: ignore[arg-type]
 
 
 def sha256(content: bytes) -> str:
     """The digest (hex) of bytes."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _sorted_json(value: object) -> str | None:
+    """None where rfc8785 would write it differently, or say what is wrong."""
+    try:
+        text = json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+    except (TypeError, ValueError):
+        return None
+    return None if not text.isascii() and _BEYOND.search(text) else text
 
 
 @dataclass(frozen=True, slots=True)
