@@ -30,9 +30,9 @@ CHECKS = {
     },
     "extracted_entities": {"every_note_has_one_row", "spans_lie_in_their_notes"},
     "evaluation_metrics": {"scores_within_bounds"},
-    "provenance": {"provenance_valid", "mlflow_up_to_date"},
+    "provenance": {"provenance_valid", "provenance_chain", "mlflow_up_to_date"},
 }
-WARNING_ONLY = {"mlflow_up_to_date"}
+WARNING_ONLY = {"mlflow_up_to_date", "provenance_chain"}
 HEAVY = ("mlflow", "spacy", "polars", "deltalake", "pandas", "pyarrow", "fhir")
 
 

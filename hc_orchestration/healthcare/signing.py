@@ -207,6 +207,12 @@ def signature_problems(
     return wrong, absent
 
 
+def signing_key_ids(bundle: Mapping[str, Any]) -> set[str | None]:
+    """The ids of the keys that a record says it is signed with; empty for an unsigned one."""
+    marks = [bundle.get("signature"), *(provenance_of(bundle).get("signature") or ())]
+    return {_key_id(mark) for mark in marks if mark is not None}
+
+
 def _imported(content: bytes, where: Path | str) -> "OKPKey":
     from joserfc.errors import JoseError
     from joserfc.jwk import OKPKey
