@@ -1,12 +1,19 @@
 """`hc provenance`: the signed records of evaluations."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hc_orchestration.cli.options import Json
-from hc_orchestration.cli.output import console, open_workspace, print_json, print_written
+from hc_orchestration.cli.output import (
+    console,
+    open_workspace,
+    print_json,
+    print_rows,
+    print_written,
+)
 from hc_orchestration.errors import ConfigurationError, EvaluationError
 
 if TYPE_CHECKING:
@@ -94,3 +101,32 @@ def _require_records(workspace: "Workspace", found: "Verification", model: str |
         workspace.catalogue.entry(model)  # bad use, if nobody knows it
     message = f"{model or 'no model'} has {'no' if model else 'a'} record. Run: hc evaluate"
     raise EvaluationError(message)
+
+
+@provenance_app.command()
+def upload(
+    server: Annotated[str, typer.Option(help="The base URL of a FHIR R4 server.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="A record; default: the newest one of each model.")
+    ] = None,
+    model: Model = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds of silence after which an attempt fails.")
+    ] = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Send records to a FHIR server, which keeps nothing twice; HC_FHIR_TOKEN is the bearer token.
+
+    What it then holds is a copy with ids of its own; the stored record stays the one to verify.
+    """
+    import os
+
+    from hc_orchestration.healthcare.fhir_server import FhirServer
+    from hc_orchestration.storage.uploads import record_in, records_to_upload, sent
+
+    if file is not None and model is not None:
+        message = "give a file or --model, not both."
+        raise ConfigurationError(message)
+    to = FhirServer(server, os.environ.get("HC_FHIR_TOKEN"), timeout)
+    records = [record_in(file)] if file else records_to_upload(open_workspace(), model)
+    print_rows([asdict(sent(record, to)) for record in records], as_json=as_json)
