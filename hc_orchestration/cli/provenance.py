@@ -110,9 +110,10 @@ def upload(
         Path | None, typer.Argument(help="A record; default: the newest one of each model.")
     ] = None,
     model: Model = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds of silence after which an attempt fails.")
-    ] = 60.0,
+    at_once: Annotated[
+        int | None,
+        typer.Option(min=1, help="Entries a transaction, where a server limits them (Medplum: 8)."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Send records to a FHIR server, which keeps nothing twice; HC_FHIR_TOKEN is the bearer token.
@@ -127,6 +128,6 @@ def upload(
     if file is not None and model is not None:
         message = "give a file or --model, not both."
         raise ConfigurationError(message)
-    to = FhirServer(server, os.environ.get("HC_FHIR_TOKEN"), timeout)
+    to = FhirServer(server, os.environ.get("HC_FHIR_TOKEN"))
     records = [record_in(file)] if file else records_to_upload(open_workspace(), model)
-    print_rows([asdict(sent(record, to)) for record in records], as_json=as_json)
+    print_rows([asdict(sent(record, to, at_once)) for record in records], as_json=as_json)

@@ -24,11 +24,11 @@ _FHIR = "application/fhir+json"
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a server did with one entry: `location` is what it named it, if it told."""
+    """What a server did with one entry: `place` is where it put it (`Device/1`), if it told."""
 
     resource_type: str
     created: bool
-    location: str | None
+    place: str | None
 
 
 class FhirServer:
@@ -91,7 +91,7 @@ class FhirServer:
             Taken(
                 resource_type=entry["resource"]["resourceType"],
                 created=status.startswith("201"),
-                location=response.get("location"),
+                place=_place(response.get("location"), entry["resource"]["resourceType"]),
             )
             for entry, response, status in zip(sent, responses, statuses, strict=True)
         ]
@@ -164,6 +164,12 @@ class FhirServer:
 
     def _without_token(self, text: str) -> str:
         return text.replace(self._token, "…") if self._token else text
+
+
+def _place(location: object, resource_type: str) -> str | None:
+    """`Type/id` of a location, which may be a whole URL and name a version."""
+    parts = str(location or "").split("/_history/")[0].split("/")
+    return "/".join(parts[-2:]) if parts[-2:-1] == [resource_type] else None
 
 
 def _asked_for(answer: "httpx.Response", otherwise: float) -> float:

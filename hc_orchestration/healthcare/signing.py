@@ -175,13 +175,14 @@ def targets_bytes(bundle: Mapping[str, Any]) -> bytes:
 
 
 def signature_problems(
-    bundle: Mapping[str, Any], keys: Mapping[str, "OKPKey"]
+    bundle: Mapping[str, Any], keys: Mapping[str, "OKPKey"], content: bytes = b""
 ) -> tuple[list[str], list[str]]:
     """What is wrong with the signatures of a record, and which keys are not here.
 
     Args:
         bundle: The record.
         keys: Public keys by id.
+        content: Its canonical form, where that is at hand: what was signed is then cut from it.
     """
     whole = bundle.get("signature")
     parts = provenance_of(bundle).get("signature")
@@ -189,9 +190,8 @@ def signature_problems(
         return [], []
     if whole is None or not parts:
         return ["the record is signed only in part: a signature was removed"], []
-    unsigned = {name: value for name, value in bundle.items() if name != "signature"}
     checks = [
-        ("Bundle.signature", whole, canonical_bytes(unsigned)),
+        ("Bundle.signature", whole, _without_signature(bundle, content)),
         *(("Provenance.signature", part, targets_bytes(bundle)) for part in parts),
     ]
     wrong: list[str] = []
@@ -205,6 +205,16 @@ def signature_problems(
         elif not _verified(mark, payload, keys[key_id]):
             wrong.append(f"{name} does not fit what it signs (key {key_id})")
     return wrong, absent
+
+
+def _without_signature(bundle: Mapping[str, Any], content: bytes) -> bytes:
+    """The canonical form of a record but for its signature, which stands near its end."""
+    last = {name: value for name, value in bundle.items() if name >= "signature"}
+    after = {name: value for name, value in last.items() if name != "signature"}
+    end = b"," + canonical_bytes(last)[1:]
+    if after and content.endswith(end):
+        return content[: -len(end)] + b"," + canonical_bytes(after)[1:]
+    return canonical_bytes({name: value for name, value in bundle.items() if name != "signature"})
 
 
 def signing_key_ids(bundle: Mapping[str, Any]) -> set[str | None]:

@@ -1,12 +1,12 @@
 """A record as a transaction that a FHIR server can take twice without keeping anything twice."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 from urllib.parse import quote
 
 from hc_orchestration.healthcare.elements import Element, identifier
 from hc_orchestration.healthcare.signing import provenance_of
-from hc_orchestration.healthcare.terminology import URI_SYSTEM
 
 
 def transaction(record: Mapping[str, Any], digest: str) -> dict[str, Any]:
@@ -26,6 +26,37 @@ def transaction(record: Mapping[str, Any], digest: str) -> dict[str, Any]:
         "resourceType": "Bundle",
         "type": "transaction",
         "entry": [_entry(entry, base, digest) for entry in record["entry"]],
+    }
+
+
+def parts(bundle: Mapping[str, Any], at_once: int) -> list[dict[str, Any]]:
+    """A transaction as several of at most so many entries; each refers to itself or earlier ones.
+
+    Some servers take only a few entries that are created where there is none yet.
+    """
+    entries = bundle["entry"]
+    return [
+        {**bundle, "entry": entries[start : start + at_once]}
+        for start in range(0, len(entries), at_once)
+    ]
+
+
+def placed(part: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
+    """A part whose references to earlier parts say where the server put these (`Device/1`)."""
+    own = {entry["fullUrl"] for entry in part["entry"]}
+    return {**part, "entry": _placed(part["entry"], places.keys() - own, places)}
+
+
+def _placed(value: Any, known: AbstractSet[str], places: Mapping[str, str]) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, list):
+        return [_placed(inner, known, places) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: places[inner]
+        if name == "reference" and inner in known
+        else _placed(inner, known, places)
+        for name, inner in value.items()
     }
 
 
@@ -65,7 +96,8 @@ def _entry(entry: Mapping[str, Any], base: str, digest: str) -> Element:
         known = resource["identifier"][0]
         found_by = token_query("identifier", known["system"], known["value"])
     else:
-        own = identifier(URI_SYSTEM, f"urn:uuid:{uuid}")
+        # not as urn:uuid, which a server may rewrite wherever it stands, as it does in references
+        own = identifier(f"{base}/resource", uuid)
         resource["identifier"] = [*resource.get("identifier", ()), own]
         found_by = token_query("identifier", own["system"], own["value"])
     request = {"method": "POST", "url": kind, "ifNoneExist": found_by}

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
     from joserfc.jwk import OKPKey
 
 NOTES_TABLE = "notes"
-_LARGEST_INTEGER = 2**31 - 1
+_SOUND = re.compile(
+    r'(?<="text": ")(?! )[ !#-\[\]-~]+(?<! )(?=")'
+    r'|(?<="count": )(?:0|[1-9]\d{0,8})(?=[,}])'
+    r'|(?<="value": )(?:0|1|0\.\d+)(?=[,}])'
+)
+"""Values that no rule refuses: printable text, a count, a ratio."""
 
 
 class Outcome(StrEnum):
@@ -197,10 +203,13 @@ def examine(
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         findings.append(mismatch("record", "it is not the record of an evaluation"))
         return Examined(None, Signature.UNCHECKED, tuple(findings))
-    if not _is_canonical(content, bundle):
+    canonical = _is_canonical(content, bundle)
+    if not canonical:
         findings.append(mismatch("record", "its bytes are not the canonical form (RFC 8785)"))
     findings += _invalid(bundle)
-    signature, about_it = _signature(bundle, listing, keys, signer_required=signer_required)
+    signature, about_it = _signature(
+        bundle, content if canonical else b"", listing, keys, signer_required=signer_required
+    )
     findings += about_it
     findings += _card(bundle)
     if listing is not None:
@@ -335,60 +344,52 @@ def condensed(bundle: Mapping[str, Any]) -> dict[str, Any]:
     A record has thousands of strata that differ in nothing but sound numbers and sound texts, which
     no rule tells apart, and to check one takes as long as to read a hundred.
     """
-    entries = [
-        {**entry, "resource": _condensed_report(entry["resource"])}
-        if isinstance(entry, dict)
-        and isinstance(entry.get("resource"), dict)
-        and entry["resource"].get("resourceType") == "MeasureReport"
-        else entry
-        for entry in bundle["entry"]
-    ]
-    return {**bundle, "entry": entries}
+    return {**bundle, "entry": [_condensed_entry(entry) for entry in bundle["entry"]]}
 
 
-def _condensed_report(report: Mapping[str, Any]) -> dict[str, Any]:
+def _condensed_entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    report = entry["resource"]
     groups = report.get("group")
-    if not isinstance(groups, list):
-        return dict(report)
-    return {**report, "group": [_condensed_group(group) for group in groups]}
+    if report["resourceType"] != "MeasureReport" or not isinstance(groups, list):
+        return entry
+    seen: set[str] = set()
+    return {
+        **entry,
+        "resource": {**report, "group": [_condensed_group(group, seen) for group in groups]},
+    }
 
 
-def _condensed_group(group: object) -> object:
+def _condensed_group(group: object, seen: set[str]) -> object:
     if not isinstance(group, dict) or not isinstance(group.get("stratifier"), list):
         return group
-    stratifiers = [
-        {**one, "stratum": list({repr(_form(s, "")): s for s in one["stratum"]}.values())}
-        if isinstance(one, dict) and isinstance(one.get("stratum"), list)
-        else one
-        for one in group["stratifier"]
-    ]
+    stratifiers = [_condensed_stratifier(one, seen) for one in group["stratifier"]]
     return {**group, "stratifier": stratifiers}
 
 
-def _form(value: object, name: str) -> object:
-    """A value with what rules do not look at taken out."""
-    if isinstance(value, dict):
-        return {key: _form(inner, key) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_form(inner, name) for inner in value]
-    if name == "count" and type(value) is int and 0 <= value <= _LARGEST_INTEGER:
-        return int
-    if name == "value" and type(value) in (int, float) and 0 <= value <= 1:  # type: ignore[operator]
-        return float
-    if name == "text" and isinstance(value, str) and value.isprintable() and value.strip() == value:
-        return str if value else ""
-    return value
+def _condensed_stratifier(one: object, seen: set[str]) -> object:
+    if not isinstance(one, dict) or not isinstance(one.get("stratum"), list):
+        return one
+    kept = []
+    for stratum in one["stratum"]:
+        form = _SOUND.sub("", json.dumps(stratum, ensure_ascii=False))
+        if form not in seen:
+            seen.add(form)
+            kept.append(stratum)
+    if kept or not one["stratum"]:
+        return {**one, "stratum": kept}
+    return {name: value for name, value in one.items() if name != "stratum"}
 
 
 def _signature(
     bundle: Mapping[str, Any],
+    canonical: bytes,
     listing: Listing | None,
     keys: Mapping[str, "OKPKey"],
     *,
     signer_required: bool,
 ) -> tuple[Signature, list[Finding]]:
     try:
-        wrong, absent = signature_problems(bundle, keys)
+        wrong, absent = signature_problems(bundle, keys, canonical)
         signed_with = signing_key_ids(bundle)
     except (HcError, ValueError, TypeError, AttributeError, KeyError):
         return Signature.WRONG, [mismatch("signature", "it is none")]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hc_orchestration.errors import ConfigurationError, EvaluationError
-from hc_orchestration.healthcare.fhir_server import FhirServer
+from hc_orchestration.healthcare.fhir_server import FhirServer, Taken
 from hc_orchestration.healthcare.signing import sha256
-from hc_orchestration.healthcare.upload import record_tag, transaction
+from hc_orchestration.healthcare.upload import parts, placed, record_tag, transaction
 from hc_orchestration.healthcare.validity import check_bundle
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def records_to_upload(workspace: "Workspace", model_key: str | None) -> Iterator
         yield workspace.files.get(file)
 
 
-def sent(content: bytes, server: FhirServer) -> Sent:
-    """Send one record.
+def sent(content: bytes, server: FhirServer, at_once: int | None = None) -> Sent:
+    """Send one record, in one transaction or in several of at most `at_once` entries.
 
     Raises:
         ProvenanceError: It is not a valid record.
@@ -73,15 +73,21 @@ def sent(content: bytes, server: FhirServer) -> Sent:
     """
     record = _record(content)
     digest = sha256(content)
-    taken = server.submit(transaction(record, digest))
-    provenance = [entry for entry in taken if entry.resource_type == "Provenance"]
+    whole = transaction(record, digest)
+    taken: list[Taken] = []
+    places: dict[str, str] = {}
+    for part in parts(whole, at_once or len(whole["entry"])):
+        done = server.submit(placed(part, places))
+        taken += done
+        told = zip(part["entry"], done, strict=True)
+        places |= {entry["fullUrl"]: one.place for entry, one in told if one.place}
     created = sum(entry.created for entry in taken)
     return Sent(
         record=digest,
         tag="|".join(record_tag(record)),
         created=created,
         found=len(taken) - created,
-        provenance=provenance[0].location if provenance else None,
+        provenance=next((one.place for one in taken if one.resource_type == "Provenance"), None),
     )
 
 
