@@ -6,6 +6,7 @@ its scores. Scores and records are as large as those of the shipped study: they 
 once, and built, signed and stored by what builds, signs and stores every record.
 """
 
+import hashlib
 import shutil
 import sys
 import tempfile
@@ -38,8 +39,8 @@ from hc_orchestration.storage.rows_digest import rows_digest
 from hc_orchestration.storage.verification import verify_records
 from hc_orchestration.storage.workspace import Workspace
 
-MODELS = 2
-NIGHTS = 4
+MODELS = 20
+NIGHTS = 50
 LIMIT_S = 60.0
 AT = datetime(2025, 1, 19, 1, 0, tzinfo=UTC)
 
@@ -69,88 +70,91 @@ def night(workspace: Workspace, number: int) -> CorpusVersion:
     return workspace.corpus.ingest(new_pass)
 
 
-def recorded(
-    workspace: Workspace,
-    model: str,
-    corpus: CorpusVersion,
-    scored: Evaluation,
-    key: SigningKey,
-    previous: str | None,
-) -> str:
-    """Store an evaluation's rows and files and its record; returns the record's digest."""
-    fingerprint = f"{abs(hash(model)):064x}"[:64]
-    digest = f"{abs(hash((model, corpus.version))):064x}"[:64]
-    notes = workspace.corpus.notes(corpus.version).select("note_id", "text_sha256").collect()
-    missing = workspace.entities.missing(model, fingerprint, corpus.version)
-    rows = [
-        NoteEntities(note_id, text, ((0, 4, "DISEASE", None),))
-        for note_id, text in missing.iter_rows()
-    ]
-    workspace.entities.insert(model, fingerprint, rows)
-    entities_version = workspace.entities.version(model) or 0
-    metrics_version = workspace.metrics.insert(model, digest, scored.scores, scored.counts)
-    scores = workspace.metrics.scores(model, digest, metrics_version)
-    entities = workspace.entities.of_corpus(
-        model, fingerprint, corpus.version, entities_version
-    ).collect()
-    assert entities.height == notes.height
-    files = [
-        workspace.files.put("metrics.json", f"{model} {corpus.version}".encode()),
-        workspace.files.put("error_analysis.json", scored.errors.as_json()),
-    ]
-    began = AT + timedelta(days=corpus.version)
-    study = workspace.study
-    record = signed(
-        build_bundle(
-            EvaluationFacts(
-                evaluation_id=f"{model}.{corpus.version}",
-                evaluation_digest=digest,
-                model_key=model,
-                study=study.name,
-                context=study.context.for_model(model, "1"),
-                model_fingerprint=fingerprint,
-                model_card=b"{}",
-                corpus_digest=corpus.digest,
-                corpus_version=corpus.version,
-                notes=corpus.notes,
-                artifacts=tuple(Artifact(f.name, f.sha256, f.size) for f in files),
-                tables=(
-                    TableRows(
-                        f"metrics/{model}", metrics_version, rows_digest(scores), scores.height
-                    ),
-                    TableRows(
-                        f"entities/{model}",
-                        entities_version,
-                        rows_digest(entities),
-                        entities.height,
-                    ),
-                ),
-                scores=record_scores(scores, study.privacy.smallest_cell),
-                software={"hc-orchestration": "0.1.0"},
-                dagster_run_id="run",
-                started=began,
-                ended=began,
-                recorded=began,
-                previous=previous,
-            )
-        ),
-        key,
-    )
-    if previous is None:
-        check_bundle(record)
-    part = ProvenancePart(
-        file=workspace.files.put("fhir_provenance_bundle.json", canonical_bytes(record)),
-        resource=workspace.files.put(
-            "fhir_provenance.json", canonical_bytes(provenance_of(record))
-        ),
-        previous=previous,
-        of_evaluation=f"{model}.{corpus.version}",
-        evaluation_digest=digest,
-        key_id=key.key_id,
-        public_key=workspace.files.put(f"{key.key_id}.jwk", key.public),
-    )
-    workspace.records.append_provenance(part.of_evaluation, model, study.name, part)
-    return part.file.sha256
+class Recorder:
+    """Stores evaluations' rows and files, and their signed records, chained model by model."""
+
+    def __init__(self, workspace: Workspace, key: SigningKey) -> None:
+        """Use `workspace`; sign with `key`."""
+        self._workspace = workspace
+        self._key = key
+        self._heads: dict[str, str] = {}
+
+    def record(self, model: str, corpus: CorpusVersion, scored: Evaluation) -> None:
+        """One evaluation of a model on a night's corpus."""
+        workspace, key = self._workspace, self._key
+        previous = self._heads.get(model)
+        record = signed(build_bundle(self._facts(model, corpus, scored, previous)), key)
+        if previous is None:
+            check_bundle(record)
+        content, resource = canonical_bytes(record), canonical_bytes(provenance_of(record))
+        part = ProvenancePart(
+            file=workspace.files.put("fhir_provenance_bundle.json", content),
+            resource=workspace.files.put("fhir_provenance.json", resource),
+            previous=previous,
+            of_evaluation=f"{model}.{corpus.version}",
+            evaluation_digest=_digest(model, corpus.digest),
+            key_id=key.key_id,
+            public_key=workspace.files.put(f"{key.key_id}.jwk", key.public),
+        )
+        study = workspace.study.name
+        workspace.records.append_provenance(part.of_evaluation, model, study, part)
+        self._heads[model] = part.file.sha256
+
+    def _facts(
+        self, model: str, corpus: CorpusVersion, scored: Evaluation, previous: str | None
+    ) -> EvaluationFacts:
+        workspace = self._workspace
+        fingerprint, digest = _digest(model), _digest(model, corpus.digest)
+        missing = workspace.entities.missing(model, fingerprint, corpus.version)
+        found = [
+            NoteEntities(note_id, text, ((0, 4, "DISEASE", None),))
+            for note_id, text in missing.iter_rows()
+        ]
+        workspace.entities.insert(model, fingerprint, found)
+        entities_version = workspace.entities.version(model) or 0
+        entities = workspace.entities.of_corpus(
+            model, fingerprint, corpus.version, entities_version
+        ).collect()
+        metrics_version = workspace.metrics.insert(model, digest, scored.scores, scored.counts)
+        scores = workspace.metrics.scores(model, digest, metrics_version)
+        files = [
+            workspace.files.put("entity_distribution.json", f"{model} {corpus.version}".encode()),
+            workspace.files.put("error_analysis.json", scored.errors.as_json()),
+        ]
+        at = AT + timedelta(days=corpus.version)
+        study = workspace.study
+        return EvaluationFacts(
+            evaluation_id=f"{model}.{corpus.version}",
+            evaluation_digest=digest,
+            model_key=model,
+            study=study.name,
+            context=study.context.for_model(model, "1"),
+            model_fingerprint=fingerprint,
+            model_card=b"{}",
+            corpus_digest=corpus.digest,
+            corpus_version=corpus.version,
+            notes=corpus.notes,
+            artifacts=tuple(Artifact(file.name, file.sha256, file.size) for file in files),
+            tables=(
+                _rows(f"metrics/{model}", metrics_version, scores),
+                _rows(f"entities/{model}", entities_version, entities),
+            ),
+            scores=record_scores(scores, study.privacy.smallest_cell),
+            software={"hc-orchestration": "0.1.0"},
+            dagster_run_id="run",
+            started=at,
+            ended=at,
+            recorded=at,
+            previous=previous,
+        )
+
+
+def _rows(name: str, version: int, rows: pl.DataFrame) -> TableRows:
+    return TableRows(name, version, rows_digest(rows), rows.height)
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()
 
 
 def scored_once(workspace: Workspace, corpus: CorpusVersion) -> Evaluation:
@@ -167,16 +171,14 @@ def main() -> None:
         workspace = opened(Path(folder))
         key = generate_key(Path(folder) / "key.pem")
         begun = time.perf_counter()
-        heads: dict[str, str] = {}
+        recorder = Recorder(workspace, key)
         scored: Evaluation | None = None
         for number in range(NIGHTS):
             corpus = night(workspace, number)
             scored = scored or scored_once(workspace, corpus)
-            changed = replace(
-                scored, scores=scored.scores.with_columns(seed=pl.lit(number, pl.Int64))
-            )
+            seeded = scored.scores.with_columns(seed=pl.lit(number, pl.Int64))
             for model in (f"model{at}-1" for at in range(MODELS)):
-                heads[model] = recorded(workspace, model, corpus, changed, key, heads.get(model))
+                recorder.record(model, corpus, replace(scored, scores=seeded))
         built = time.perf_counter() - begun
         sizes = [entry.part.file.size for entry in workspace.records.listed()]
         print(f"{len(sizes):,} records of {sum(sizes) / len(sizes) / 1e6:.2f} MB in {built:.0f} s")

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from joserfc.jwk import OKPKey
 
 NOTES_TABLE = "notes"
-_SOUND = re.compile(
-    r'(?<="text": ")(?! )[ !#-\[\]-~]+(?<! )(?=")'
-    r'|(?<="count": )(?:0|[1-9]\d{0,8})(?=[,}])'
-    r'|(?<="value": )(?:0|1|0\.\d+)(?=[,}])'
+_SOUND = (
+    (re.compile(r'"text": "[!#-\[\]-~](?:[ !#-\[\]-~]*[!#-\[\]-~])?"'), '"text"'),
+    (re.compile(r'"count": \d{1,9}(?=[,}])'), '"count"'),
+    (re.compile(r'"value": (?:0|1|0\.\d+)(?=[,}])'), '"value"'),
 )
-"""Values that no rule refuses: printable text, a count, a ratio."""
+"""Members with a value that no rule refuses: printable text, a count, a ratio."""
 
 
 class Outcome(StrEnum):
@@ -371,7 +371,9 @@ def _condensed_stratifier(one: object, seen: set[str]) -> object:
         return one
     kept = []
     for stratum in one["stratum"]:
-        form = _SOUND.sub("", json.dumps(stratum, ensure_ascii=False))
+        form = json.dumps(stratum, ensure_ascii=False)
+        for sound, name in _SOUND:
+            form = sound.sub(name, form)
         if form not in seen:
             seen.add(form)
             kept.append(stratum)
