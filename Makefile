@@ -45,6 +45,7 @@ bench: $(DEV_READY)
 	$(BIN)/python benchmarks/corpus_memory.py
 	$(BIN)/python benchmarks/scoring_speed.py
 	$(BIN)/python benchmarks/scoring_oracles.py
+	$(BIN)/python benchmarks/verify_records.py
 
 setup: $(DEV_READY)
 

@@ -41,5 +41,9 @@ class ProvenanceError(HcError):
     """A FHIR record that is not valid, or cannot be built from what is known."""
 
 
+class UploadError(HcError):
+    """A FHIR server that is away, or did not take all of a record."""
+
+
 class EvaluationError(HcError):
     """An evaluation that cannot be completed; it has no score."""

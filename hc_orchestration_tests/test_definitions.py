@@ -31,10 +31,10 @@ CHECKS = {
     },
     "extracted_entities": {"every_note_has_one_row", "spans_lie_in_their_notes"},
     "evaluation_metrics": {"scores_within_bounds"},
-    "provenance": {"provenance_valid", "mlflow_up_to_date"},
+    "provenance": {"provenance_valid", "provenance_chain", "mlflow_up_to_date"},
     "model_comparison": {"mlflow_up_to_date"},
 }
-WARNING_ONLY = {"mlflow_up_to_date"}
+NOT_BLOCKING = {"mlflow_up_to_date", "provenance_chain"}
 HEAVY = ("mlflow", "spacy", "polars", "deltalake", "pandas", "pyarrow", "fhir")
 
 
@@ -130,7 +130,7 @@ def test_checks_belong_to_their_asset_and_those_of_integrity_block(
     for checks in [*(definitions.asset_checks or []), *(definitions.assets or [])]:
         assert isinstance(checks, dg.AssetsDefinition)
         for spec in checks.check_specs:
-            assert spec.blocking is (spec.name not in WARNING_ONLY), spec.name
+            assert spec.blocking is (spec.name not in NOT_BLOCKING), spec.name
             found.setdefault(spec.asset_key.to_user_string(), set()).add(spec.name)
 
     assert found == CHECKS
