@@ -106,7 +106,7 @@ class Workspace:
     @cached_property
     def materializations(self) -> Materializations:
         """Records of corpora and comparisons."""
-        return Materializations(self._delta)
+        return Materializations(self.delta)
 
     @cached_property
     def files(self) -> FileStore:
