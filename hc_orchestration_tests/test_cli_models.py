@@ -147,6 +147,23 @@ def test_removing_takes_the_files_out_of_the_store(settings: Settings) -> None:
     assert settings.catalogue.read_text(encoding="utf-8") == CATALOGUE
 
 
+def test_an_archive_is_installed_as_the_model_that_its_name_says(settings: Settings) -> None:
+    for version in ("1", "1.2"):
+        call("models", "add", "kept", version, "--url", "https://models.example/kept.tar.gz")
+    folder = settings.catalogue.parent / "kept-1.2"
+    folder.mkdir()
+    (settings.catalogue.parent / "ruler").rename(folder / "kept")
+
+    outcome = call("models", "install", str(folder), "--json")
+
+    assert outcome.json["key"] == "kept-1.2"
+    assert not (settings.model_store / "kept-1").exists()
+    nameless = call("models", "install", str(folder / "kept"))
+    assert nameless.code == 2
+    assert "kept does not say which model of the catalogue it is" in " ".join(nameless.err.split())
+    assert call("models", "install", "kept").code == 2
+
+
 def test_removing_asks_first(settings: Settings) -> None:
     outcome = call("models", "remove", TERMS)
     assert outcome.code == 2

@@ -1,5 +1,6 @@
 """`hc models`: the model catalogue."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +77,10 @@ def models_show(
 @models_app.command("install")
 def models_install(
     origin: Annotated[str, typer.Argument(help="A key, or a URL, archive or folder.")],
-    key: Annotated[str | None, typer.Option("--model", help="The key to install it as.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--model", help="The key to install it as; default: what its name says."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check a model's files and put them into the store; never by a bare name."""
@@ -84,11 +88,12 @@ def models_install(
     from hc_orchestration.models.store import installed_model
 
     workspace = open_workspace()
-    entry = workspace.catalogue.entry(key or origin)
+    named = key or _key_in(origin, workspace.catalogue.keys)
+    entry = workspace.catalogue.entry(named or origin)
     source = entry.origin
     settings = workspace.settings
     lock_file = settings.catalogue.with_suffix(".lock.json")
-    place = origin if key else source.url or source.path
+    place = origin if named and origin != named else source.url or source.path
     if place is None:
         message = f"the catalogue says of {entry.key} no URL or path. Give FILE --model {entry.key}"
         raise typer.BadParameter(message)
@@ -101,6 +106,22 @@ def models_install(
         "fingerprint": model.fingerprint,
     }
     print_written(written, as_json=as_json)
+
+
+def _key_in(origin: str, keys: tuple[str, ...]) -> str | None:
+    """The key that the file name of an archive or folder begins with; None for a bare key.
+
+    Raises:
+        BadParameter: It is a URL or path whose name says no key.
+    """
+    if origin in keys or ("/" not in origin and not Path(origin).exists()):
+        return None
+    name = Path(origin).name
+    found = [key for key in keys if re.match(rf"{re.escape(key)}(?:[-.](?!\d)|$)", name)]
+    if not found:
+        message = f"{name} does not say which model of the catalogue it is. Give --model KEY"
+        raise typer.BadParameter(message)
+    return max(found, key=len)
 
 
 @models_app.command("add")

@@ -15,6 +15,7 @@ from hc_orchestration_tests.models.tiny_models import save_transformer
 TAGS = ("O", "DISEASE", "B-DISEASE", "I-DISEASE", "L-DISEASE", "U-DISEASE", "B-DRUG", "I-DRUG")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3000), st.integers(2, 512), st.data())
 def test_every_token_is_decided_by_exactly_one_window(
     tokens: int, size: int, data: st.DataObject
@@ -37,6 +38,7 @@ def test_schemes_are_merged() -> None:
     assert merged_spans(text, words) == [(0, 12, "D", 0.75), (15, 18, "D", 0.5)]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.data())
 def test_merged_mentions_slice_any_text_in_order_and_without_blank_ends(
     text: str, data: st.DataObject

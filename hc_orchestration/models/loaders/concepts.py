@@ -47,6 +47,9 @@ class AliasIndex:
             for row in range(near.shape[0]):
                 own = slice(near.indptr[row], near.indptr[row + 1])
                 aliases, cosines = near.indices[own], near.data[own]
+                if len(cosines) > k:  # sorting a few is faster than sorting all
+                    near_enough = cosines >= np.partition(cosines, -k)[-k]
+                    aliases, cosines = aliases[near_enough], cosines[near_enough]
                 best = np.lexsort((aliases, -cosines))[:k]
                 found.append((aliases[best], 1.0 - cosines[best]))
         return found
