@@ -7,6 +7,7 @@ once, and built, signed and stored by what builds, signs and stores every record
 """
 
 import hashlib
+import os
 import shutil
 import sys
 import tempfile
@@ -28,12 +29,13 @@ from hc_orchestration.healthcare.signing import (
     signed,
 )
 from hc_orchestration.healthcare.validity import check_bundle
-from hc_orchestration.models.predictions import NoteEntities
 from hc_orchestration.resources.recording import record_scores
 from hc_orchestration.scoring.bootstrap import Resampling
 from hc_orchestration.scoring.evaluation import Evaluation, evaluate
 from hc_orchestration.settings import Settings, project_root
 from hc_orchestration.storage.corpus import CorpusVersion
+from hc_orchestration.storage.entities import entities_table
+from hc_orchestration.storage.metrics import metrics_table
 from hc_orchestration.storage.records import ProvenancePart
 from hc_orchestration.storage.rows_digest import rows_digest
 from hc_orchestration.storage.verification import verify_records
@@ -78,6 +80,7 @@ class Recorder:
         self._workspace = workspace
         self._key = key
         self._heads: dict[str, str] = {}
+        self._known: dict[str, pl.DataFrame] = {}
 
     def record(self, model: str, corpus: CorpusVersion, scored: Evaluation) -> None:
         """One evaluation of a model on a night's corpus."""
@@ -105,18 +108,10 @@ class Recorder:
     ) -> EvaluationFacts:
         workspace = self._workspace
         fingerprint, digest = _digest(model), _digest(model, corpus.digest)
-        missing = workspace.entities.missing(model, fingerprint, corpus.version)
-        found = [
-            NoteEntities(note_id, text, ((0, 4, "DISEASE", None),))
-            for note_id, text in missing.iter_rows()
-        ]
-        workspace.entities.insert(model, fingerprint, found)
-        entities_version = workspace.entities.version(model) or 0
-        entities = workspace.entities.of_corpus(
-            model, fingerprint, corpus.version, entities_version
-        ).collect()
-        metrics_version = workspace.metrics.insert(model, digest, scored.scores, scored.counts)
-        scores = workspace.metrics.scores(model, digest, metrics_version)
+        entities = self._entities(model, fingerprint, corpus)
+        table = metrics_table(model)
+        scores = scored.scores.with_columns(evaluation_digest=pl.lit(digest))
+        metrics_version = workspace.delta.append(table, scores)
         files = [
             workspace.files.put("entity_distribution.json", f"{model} {corpus.version}".encode()),
             workspace.files.put("error_analysis.json", scored.errors.as_json()),
@@ -136,8 +131,8 @@ class Recorder:
             notes=corpus.notes,
             artifacts=tuple(Artifact(file.name, file.sha256, file.size) for file in files),
             tables=(
-                _rows(f"metrics/{model}", metrics_version, scores),
-                _rows(f"entities/{model}", entities_version, entities),
+                _rows(f"metrics/{model}", metrics_version, scores.select(list(table.schema))),
+                entities,
             ),
             scores=record_scores(scores, study.privacy.smallest_cell),
             software={"hc-orchestration": "0.1.0"},
@@ -147,6 +142,21 @@ class Recorder:
             recorded=at,
             previous=previous,
         )
+
+    def _entities(self, model: str, fingerprint: str, corpus: CorpusVersion) -> TableRows:
+        """Store a row for each note that is new to the model; returns what a record says of all."""
+        notes = self._workspace.corpus.notes(corpus.version).select("note_id", "text_sha256")
+        table = entities_table(model)
+        span = {"start": 0, "end": 4, "label": "DISEASE", "score": None, "concept": None}
+        rows = notes.collect().with_columns(
+            model_fingerprint=pl.lit(fingerprint),
+            spans=pl.lit([span], dtype=table.schema["spans"]),
+        )
+        before = self._known.get(model, rows.clear())
+        new = rows.join(before, on="note_id", how="anti")
+        version = self._workspace.delta.append(table, new)
+        self._known[model] = rows
+        return _rows(table.path, version, rows.drop("model_fingerprint"))
 
 
 def _rows(name: str, version: int, rows: pl.DataFrame) -> TableRows:
@@ -182,10 +192,14 @@ def main() -> None:
         built = time.perf_counter() - begun
         sizes = [entry.part.file.size for entry in workspace.records.listed()]
         print(f"{len(sizes):,} records of {sum(sizes) / len(sizes) / 1e6:.2f} MB in {built:.0f} s")
-        begun = time.perf_counter()
+        begun, before = time.perf_counter(), os.times()
         found = verify_records(workspace)
-        took = time.perf_counter() - begun
-        print(f"verified in {took:.1f} s ({1e3 * took / len(sizes):.0f} ms each)")
+        took, after = time.perf_counter() - begun, os.times()
+        processor = sum(after[:4]) - sum(before[:4])
+        print(
+            f"verified in {took:.1f} s, {processor:.1f} s of processor time "
+            f"({os.cpu_count()} cores, load {os.getloadavg()[0]:.1f})"
+        )
         print(f"clean: {found.clean}; {len(found.chains)} chains; findings: {len(found.findings)}")
         sys.exit(not found.clean or took > LIMIT_S)
 

@@ -24,6 +24,7 @@ from hc_orchestration.healthcare.signing import (
     signed,
 )
 from hc_orchestration.healthcare.verification import Outcome, Signature, Verification
+from hc_orchestration.storage import verification
 from hc_orchestration.storage.files import StoredFile
 from hc_orchestration.storage.purges import Purge
 from hc_orchestration.storage.records import ProvenancePart
@@ -401,3 +402,16 @@ def test_a_second_record_of_one_evaluation_keeps_the_chain_whole(nights: Nights)
     found = nights.verify()
     assert said(found) == []
     assert found.chains[0].head == again.file.sha256
+
+
+@pytest.mark.integration
+def test_many_records_are_examined_in_processes_with_the_same_result(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flipped(nights.file(nights.records[1].file), 2_000, 1)
+    one_process = nights.verify()
+
+    monkeypatch.setattr(verification, "_FEW", 2)
+
+    assert nights.verify() == one_process
+    assert not one_process.clean

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from joserfc.jwk import OKPKey
 
 _ALGORITHM = "Ed25519"
+_REPORT = "MeasureReport"
 _VERIFICATION = "1.2.840.10065.1.12.1.5"
 _UNLIKE = re.compile(r"[:,\[]-?\d+(?:\.0|(?:\.\d+)?e[-+]?\d+|(?<=\d{16}))[,}\]]")
 """Numbers that `json` and RFC 8785 may write differently."""
@@ -163,15 +164,46 @@ def provenance_of(bundle: Mapping[str, Any]) -> dict[str, Any]:
     return provenance  # type: ignore[no-any-return]
 
 
-def targets_bytes(bundle: Mapping[str, Any]) -> bytes:
+def targets_bytes(bundle: Mapping[str, Any], content: bytes = b"") -> bytes:
     """What the signature of the Provenance covers.
 
     The canonical form of a list: the Provenance without its signature, then its targets.
+
+    Args:
+        bundle: The record.
+        content: Its canonical form, where that is at hand: its largest resource, a target, is then
+            cut from it.
     """
     provenance = {k: v for k, v in provenance_of(bundle).items() if k != "signature"}
     by_url = {entry["fullUrl"]: entry["resource"] for entry in bundle["entry"]}
-    targets = [by_url.get(target.get("reference")) for target in provenance["target"]]
-    return canonical_bytes([provenance, *targets])
+    report = _report_in(content, bundle) if content else None
+    parts = [canonical_bytes(provenance)]
+    for target in provenance["target"]:
+        resource = by_url.get(target.get("reference"))
+        is_report = isinstance(resource, dict) and resource.get("resourceType") == _REPORT
+        parts.append(report if report and is_report else canonical_bytes(resource))
+    return b"[" + b",".join(parts) + b"]"
+
+
+def _report_in(content: bytes, bundle: Mapping[str, Any]) -> bytes | None:
+    """The canonical form of the one MeasureReport, cut from that of its record; None if it cannot.
+
+    What stands before and after it is short, and made anew.
+    """
+    entries = bundle["entry"]
+    places = [at for at, e in enumerate(entries) if e["resource"]["resourceType"] == _REPORT]
+    if len(places) != 1 or entries[places[0]].keys() != {"fullUrl", "resource"}:
+        return None
+    at = places[0]
+    url = canonical_bytes({"fullUrl": entries[at]["fullUrl"]})[:-1]
+    before = b"".join(canonical_bytes(entry) + b"," for entry in entries[:at])
+    start = b'{"entry":[' + before + url + b',"resource":'
+    after = b"".join(b"," + canonical_bytes(entry) for entry in entries[at + 1 :])
+    rest = canonical_bytes({name: value for name, value in bundle.items() if name != "entry"})
+    end = b"}" + after + b"]," + rest[1:]
+    if not (content.startswith(start) and content.endswith(end)):
+        return None
+    return content[len(start) : -len(end)]
 
 
 def signature_problems(
@@ -192,7 +224,7 @@ def signature_problems(
         return ["the record is signed only in part: a signature was removed"], []
     checks = [
         ("Bundle.signature", whole, _without_signature(bundle, content)),
-        *(("Provenance.signature", part, targets_bytes(bundle)) for part in parts),
+        *(("Provenance.signature", part, targets_bytes(bundle, content)) for part in parts),
     ]
     wrong: list[str] = []
     absent: list[str] = []

@@ -1,5 +1,6 @@
 """Reading what stored records name, in batches, and holding it against them."""
 
+import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -245,7 +246,7 @@ class _Verifier:
             done = [_examine(job) for job in jobs]
         else:
             processes = min(_MOST_PROCESSES, os.cpu_count() or 1)
-            with ProcessPoolExecutor(processes, get_context("forkserver")) as pool:
+            with ProcessPoolExecutor(processes, get_context("spawn"), _settle) as pool:
                 done = list(pool.map(_examine, jobs, chunksize=8))
         return [
             replace(
@@ -333,6 +334,12 @@ class _Job:
 
 
 _Lost = list[tuple[StorageError, StoredFile]]
+
+
+def _settle() -> None:
+    """Parsing a megabyte of JSON makes the collector look at all of fhir.resources again."""
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 50)
 
 
 def _examine(job: _Job) -> tuple[Examined, _Lost]:

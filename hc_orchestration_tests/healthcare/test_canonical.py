@@ -1,6 +1,7 @@
 """The canonical form: what rfc8785 writes, by whichever way it is written."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,17 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hc_orchestration.healthcare.signing import canonical_bytes
+from hc_orchestration.healthcare.bundle import build_bundle
+from hc_orchestration.healthcare.signing import (
+    _report_in,
+    _without_signature,
+    canonical_bytes,
+    generate_key,
+    signature_problems,
+    signed,
+    targets_bytes,
+)
+from hc_orchestration_tests.healthcare.test_provenance import facts
 
 LEAVES = (
     st.none()
@@ -54,3 +65,19 @@ def test_where_json_and_rfc8785_differ_rfc8785_is_right(value: Any) -> None:
 def test_what_has_no_canonical_form_is_refused(value: Any) -> None:
     with pytest.raises((rfc8785.CanonicalizationError, ValueError)):
         canonical_bytes(value)
+
+
+def test_what_is_signed_is_the_same_whether_it_is_made_or_cut_from_the_record(
+    tmp_path: Path,
+) -> None:
+    key = generate_key(tmp_path / "key.pem")
+    record = json.loads(canonical_bytes(signed(build_bundle(facts()), key)))
+    content = canonical_bytes(record)
+    unsigned = {name: value for name, value in record.items() if name != "signature"}
+
+    assert targets_bytes(record, content) == targets_bytes(record)
+    assert _report_in(content, record) is not None
+    assert _without_signature(record, content) == rfc8785.dumps(unsigned)
+    assert _without_signature(record, b"") == rfc8785.dumps(unsigned)
+    keys = {key.key_id: key.key}
+    assert signature_problems(record, keys, content) == signature_problems(record, keys) == ([], [])
