@@ -126,18 +126,24 @@ def mlflow_sync_sensor(settings: Settings) -> dg.SensorDefinition:
         description="Brings MLflow up to date from the evaluation records after it was away.",
     )
     def mlflow_sync(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        from hc_orchestration.resources.workspace import mlflow_projection
+        from hc_orchestration.resources.workspace import mlflow_projection, promotion_projection
         from hc_orchestration.storage.workspace import Workspace
+        from hc_orchestration.tracking.registry import synchronize_promotions
         from hc_orchestration.tracking.sync import lacking, synchronize
 
         workspace = Workspace(settings)
-        if not lacking(workspace.records):
+        if not lacking(workspace.records) and not workspace.promotions.unshown():
             return dg.SkipReason("MLflow shows every record")
         projection = mlflow_projection(settings.tracking_uri, workspace)
         report = synchronize(workspace.records, projection, ask_mlflow=False)
         for evaluation, reason in report.failed:
             context.log.warning("evaluation %s: %s", evaluation, reason)
-        return dg.SkipReason(f"told MLflow of {len(report.projected)} evaluations")
+        registry = promotion_projection(settings.tracking_uri, workspace)
+        promoted, failed = synchronize_promotions(workspace.promotions, registry, ask_mlflow=False)
+        for promotion, reason in failed:
+            context.log.warning("promotion %s: %s", promotion, reason)
+        told = f"told MLflow of {len(report.projected)} evaluations"
+        return dg.SkipReason(f"{told} and {len(promoted)} promotions" if promoted else told)
 
     return mlflow_sync
 

@@ -59,10 +59,15 @@ def test_sync_tells_mlflow_once(
     code, told = hc(monkeypatch, capsys, "mlflow", "sync")
     assert (code, told) == (
         0,
-        {"projected": [record.evaluation_id], "current": 0, "failed": []},
+        {
+            "projected": [record.evaluation_id],
+            "current": 0,
+            "failed": [],
+            "promotions": {"projected": [], "failed": []},
+        },
     )
     code, again = hc(monkeypatch, capsys, "mlflow", "sync")
-    assert (code, again) == (0, {"projected": [], "current": 1, "failed": []})
+    assert (code, again["projected"], again["current"]) == (0, [], 1)
     assert [run.info.status for run in mlflow_runs(untold)] == ["FINISHED"]
 
 

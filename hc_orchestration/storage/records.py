@@ -189,6 +189,7 @@ class ProvenancePart(RecordPart):
         resource: The Provenance resource alone; None in records of before there were Bundles.
         key_id: Of the key that signed it; None for one that is not signed.
         previous: Digest of the record that this one follows in the model's chain.
+        forced: Ids of the promotions by force that the record tells of.
     """
 
     file: StoredFile
@@ -197,6 +198,7 @@ class ProvenancePart(RecordPart):
     of_evaluation: str
     evaluation_digest: str
     key_id: str | None = None
+    forced: tuple[str, ...] = ()
 
 
 class MlflowPart(RecordPart):
