@@ -196,7 +196,7 @@ def _ends(intervals: Intervals, row: int) -> tuple[float | None, float | None]:
 
 
 def told(found: Counter[Verdict]) -> str:
-    """Verdicts with their shares, and how far chance may have moved a share (one standard error)."""
+    """Verdicts with their shares and the standard errors of these."""
     number = found.total()
     shares = {verdict: count / number for verdict, count in found.items()}
     return f"{number:,} simulations: " + ", ".join(
@@ -231,7 +231,9 @@ def main() -> None:
         say(f"95 % interval, {notes} notes, {SIMULATIONS:,} simulations: covers {held:.2%}")
     for notes in (50, 200):
         rejected = null_rejections(notes, SIMULATIONS)
-        say(f"exchangeable pairs, {notes} notes, {SIMULATIONS:,} simulations: {rejected:.2%} reject")
+        say(
+            f"exchangeable pairs, {notes} notes, {SIMULATIONS:,} simulations: {rejected:.2%} reject"
+        )
     for worse_by in (0.0, 0.5):
         said = told(verdicts(12, SIMULATIONS, degraded_pair(worse_by), MARGIN))
         say(f"gate, 12 notes, worse by {worse_by:.0%} of the finds, {said}")
