@@ -130,7 +130,7 @@ def mlflow_sync_sensor(settings: Settings) -> dg.SensorDefinition:
         name="mlflow_sync",
         minimum_interval_seconds=_SYNC_EVERY_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Brings MLflow up to date from the evaluation records after it was away.",
+        description="Brings MLflow up to date from the records after it was away.",
     )
     def mlflow_sync(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         from hc_orchestration.resources.workspace import mlflow_projection, promotion_projection
@@ -139,17 +139,17 @@ def mlflow_sync_sensor(settings: Settings) -> dg.SensorDefinition:
         from hc_orchestration.tracking.sync import lacking, synchronize
 
         workspace = Workspace(settings)
-        if not lacking(workspace.records) and not workspace.promotions.unshown():
+        if not lacking(workspace) and not workspace.promotions.unshown():
             return dg.SkipReason("MLflow shows every record")
         projection = mlflow_projection(settings.tracking_uri, workspace)
-        report = synchronize(workspace.records, projection, ask_mlflow=False)
-        for evaluation, reason in report.failed:
-            context.log.warning("evaluation %s: %s", evaluation, reason)
+        report = synchronize(workspace, projection, ask_mlflow=False)
+        for untold in report.failed:
+            context.log.warning("%s %s: %s", untold.kind, untold.identity, untold.reason)
         registry = promotion_projection(settings.tracking_uri, workspace)
         promoted, failed = synchronize_promotions(workspace.promotions, registry, ask_mlflow=False)
         for promotion, reason in failed:
             context.log.warning("promotion %s: %s", promotion, reason)
-        told = f"told MLflow of {len(report.projected)} evaluations"
+        told = f"told MLflow of {len(report.projected)} records"
         return dg.SkipReason(f"{told} and {len(promoted)} promotions" if promoted else told)
 
     return mlflow_sync

@@ -332,8 +332,8 @@ def test_a_promotion_while_mlflow_is_away_stands_and_the_sensor_shows_it_once(
         second, third = sensor(context), sensor(context)
 
     assert [getattr(answer, "skip_message", None) for answer in (first, second, third)] == [
-        "told MLflow of 0 evaluations",
-        "told MLflow of 0 evaluations and 1 promotions",
+        "told MLflow of 0 records",
+        "told MLflow of 0 records and 1 promotions",
         "MLflow shows every record",
     ]
     assert champion_tags(evaluated)["hc.model"] == TERMS

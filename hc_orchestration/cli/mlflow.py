@@ -17,13 +17,17 @@ def mlflow_sync(as_json: Json = False) -> None:
 
     workspace = open_workspace()
     projection = mlflow_projection(workspace.settings.tracking_uri, workspace)
-    report = synchronize(workspace.records, projection, ask_mlflow=True)
+    projection.ask_at_once()
+    report = synchronize(workspace, projection, ask_mlflow=True)
     registry = promotion_projection(workspace.settings.tracking_uri, workspace)
     promoted, unpromoted = synchronize_promotions(workspace.promotions, registry, ask_mlflow=True)
     document = {
         "projected": list(report.projected),
         "current": report.current,
-        "failed": [{"evaluation_id": key, "reason": reason} for key, reason in report.failed],
+        "failed": [
+            {"kind": one.kind, f"{one.kind}_id": one.identity, "reason": one.reason}
+            for one in report.failed
+        ],
         "promotions": {
             "projected": list(promoted),
             "failed": [{"promotion_id": key, "reason": reason} for key, reason in unpromoted],
@@ -32,13 +36,14 @@ def mlflow_sync(as_json: Json = False) -> None:
     if as_json:
         print_json(document)
     else:
-        told, failed = len(report.projected), (*report.failed, *unpromoted)
-        lacks = len(failed)
-        console().print(f"told MLflow of {told} evaluations; {report.current} were there already")
+        told, lacks = len(report.projected), len(report.failed) + len(unpromoted)
+        console().print(f"told MLflow of {told} records; {report.current} were there already")
         if promoted:
             console().print(f"told MLflow of {len(promoted)} promotions")
-        for key, reason in failed:
-            console().print(f"failed  {key}: {reason}", style="red", markup=False)
+        failed = [(f"{one.kind} {one.identity}", one.reason) for one in report.failed]
+        failed += [(f"promotion {key}", reason) for key, reason in unpromoted]
+        for what, reason in failed:
+            console().print(f"failed  {what}: {reason}", style="red", markup=False)
         if lacks:
             console().print(f"MLflow still lacks {lacks}; run it again when it is back.")
     if report.failed or unpromoted:

@@ -124,7 +124,7 @@ class DeltaStore:
             StorageError: There is no such version, or no longer.
         """
         try:
-            table = DeltaTable(self._uri(spec), version=version)
+            table = DeltaTable(self.uri(spec), version=version)
         except TableNotFoundError:
             if version is None:
                 return spec.empty().lazy()
@@ -139,9 +139,13 @@ class DeltaStore:
     def version(self, spec: TableSpec) -> int | None:
         """The newest version of a table, or None when it does not exist."""
         try:
-            return DeltaTable(self._uri(spec)).version()
+            return DeltaTable(self.uri(spec)).version()
         except TableNotFoundError:
             return None
+
+    def uri(self, spec: TableSpec) -> str:
+        """Where a table lies."""
+        return f"{self._root}/{spec.path}"
 
     def _commit(self, spec: TableSpec, operation: Callable[[DeltaTable], T]) -> T:
         """Run a write on a freshly loaded table, again if another writer committed first.
@@ -156,23 +160,20 @@ class DeltaStore:
             except CommitFailedError:
                 pause = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
                 time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
-                table = DeltaTable(self._uri(spec))
+                table = DeltaTable(self.uri(spec))
         message = (
             f"table {spec.path}: other writers committed first {_ATTEMPTS} times. Run it again."
         )
         raise StorageError(message)
 
     def _open(self, spec: TableSpec) -> DeltaTable:
-        uri = self._uri(spec)
+        uri = self.uri(spec)
         try:
             return DeltaTable(uri)
         except TableNotFoundError:
             private_folder(self._locks)
             with FileLock(self._locks / "tables.lock"):
                 return DeltaTable.create(uri, schema=_arrow_schema(spec), mode="ignore")
-
-    def _uri(self, spec: TableSpec) -> str:
-        return f"{self._root}/{spec.path}"
 
 
 class _Stream:

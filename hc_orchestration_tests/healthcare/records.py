@@ -104,7 +104,7 @@ CASES: dict[str, EvaluationFacts] = {
     "Unicode names": facts(UNICODE),
     "previous record": facts(previous=PREVIOUS),
     "forced promotion": replace(
-        facts(), forced=(ForcedPromotion("p-1", "e-1", "pilot ward, 40 notes – “only”", AT),)
+        facts(), forced=(ForcedPromotion("p-1", "e-1", "pilot ward, 40 notes, “only”", AT),)
     ),
     "canonical base of the study": replace(
         facts(),
