@@ -94,6 +94,15 @@ def _mlflow(workspace: Workspace, settings: Settings, *, repair: bool) -> list[F
         )
         for record in lacking(workspace)
     ]
+    findings += [
+        Finding(
+            f"promotion {promotion.promotion_id} of {promotion.model_key}",
+            "MLflow lacks it",
+            "hc mlflow sync",
+            mended=False,
+        )
+        for promotion in workspace.promotions.unshown()
+    ]
     try:
         runs = dead_tracked_runs(store)
         if repair:

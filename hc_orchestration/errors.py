@@ -47,3 +47,7 @@ class UploadError(HcError):
 
 class EvaluationError(HcError):
     """An evaluation that cannot be completed; it has no score."""
+
+
+class PromotionError(HcError):
+    """A model that cannot be promoted: no evaluation to stand on, or a reason that will not do."""

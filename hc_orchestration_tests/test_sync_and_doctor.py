@@ -69,10 +69,11 @@ def test_sync_tells_mlflow_once(
             "projected": [untold_corpus(untold), record.evaluation_id],
             "current": 0,
             "failed": [],
+            "promotions": {"projected": [], "failed": []},
         },
     )
     code, again = hc(monkeypatch, capsys, "mlflow", "sync")
-    assert (code, again) == (0, {"projected": [], "current": 2, "failed": []})
+    assert (code, again["projected"], again["current"]) == (0, [], 2)
     for kind in ("corpus", "evaluation"):
         assert [run.info.status for run in mlflow_runs(untold, kind)] == ["FINISHED"]
 

@@ -52,6 +52,7 @@ def compare(workspace: Workspace, comparison_id: str) -> Comparison:
     found = differences(workspace, models)
     champion = workspace.promotions.champion(workspace.study.name)
     gates = regression_results(workspace, models, found, champion)
+    champion_key = champion.model_key if champion else None
     now = datetime.now(UTC)
     about = {
         "comparison_id": comparison_id,
@@ -62,7 +63,7 @@ def compare(workspace: Workspace, comparison_id: str) -> Comparison:
     workspace.comparisons.append_evidence(
         [{**about, **asdict(difference)} for difference in found],
         [
-            {**about, "model_key": key, "champion": champion, **asdict(result)}
+            {**about, "model_key": key, "champion": champion_key, **asdict(result)}
             for key, results in gates.items()
             for result in results
         ],
@@ -72,7 +73,9 @@ def compare(workspace: Workspace, comparison_id: str) -> Comparison:
     page = render_report(report_data(workspace, models, found, gates, now))
     report = workspace.files.put("report.html", page.encode("utf-8"))
     _keep_newest(workspace, page)
-    return Comparison(comparison_id, corpus, models, found, champion, gates, _digest(rows), report)
+    return Comparison(
+        comparison_id, corpus, models, found, champion_key, gates, _digest(rows), report
+    )
 
 
 def _keep_newest(workspace: Workspace, page: str) -> None:

@@ -13,6 +13,7 @@ from hc_orchestration.healthcare.bundle import build_bundle
 from hc_orchestration.healthcare.facts import (
     Artifact,
     EvaluationFacts,
+    ForcedPromotion,
     SampleSize,
     Score,
     TableRows,
@@ -63,7 +64,7 @@ def record_provenance(step: "EvaluationStep") -> tuple[tuple[RecordPart, ...], P
     copied: tuple[RecordPart, ...] = () if evaluated is record else (inputs, metrics)
     key = _key(step)
     before = _same_provenance(record, evaluated, earlier, key.key_id if key else None)
-    if before is not None:
+    if before is not None and not _untold_promotions(step):
         return copied, before
     now = datetime.now(UTC)
     status = evaluated.status
@@ -85,7 +86,8 @@ def _recorded(
     workspace = step.workspace
     key = _key(step)
     previous = _head(step)
-    bundle = build_bundle(_facts(step, evaluated, ended, now, previous))
+    facts = _facts(step, evaluated, ended, now, previous)
+    bundle = build_bundle(facts)
     check_bundle(bundle)
     record = signed(bundle, key)
     check_bundle(record)
@@ -98,6 +100,7 @@ def _recorded(
         of_evaluation=step.evaluation_id,
         evaluation_digest=_digest(evaluated) or "",
         key_id=key.key_id if key else None,
+        forced=tuple(promotion.promotion_id for promotion in facts.forced),
         public_key=workspace.files.put(f"{key.key_id}.jwk", key.public) if key else None,
     )
 
@@ -173,7 +176,26 @@ def _facts(
         recorded=now,
         sample=_sample(workspace, inputs),
         previous=previous,
+        forced=_untold_promotions(step),
         profile=workspace.study.provenance,
+    )
+
+
+def _untold_promotions(step: "EvaluationStep") -> tuple[ForcedPromotion, ...]:
+    """The promotions of the model by force that no record of its chain tells of, oldest first."""
+    workspace = step.workspace
+    told = {
+        identity
+        for record in workspace.records.of_model(step.key)
+        if record.provenance is not None
+        for identity in record.provenance.forced
+    }
+    return tuple(
+        ForcedPromotion(made.promotion_id, made.evaluation_id, made.forced_reason, made.at)
+        for made in reversed(workspace.promotions.of_study(workspace.study.name))
+        if made.model_key == step.key
+        and made.forced_reason is not None
+        and made.promotion_id not in told
     )
 
 

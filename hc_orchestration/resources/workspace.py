@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hc_orchestration.storage.records import ShownIn
     from hc_orchestration.storage.workspace import Workspace
     from hc_orchestration.tracking.projection import MlflowProjection
+    from hc_orchestration.tracking.registry import PromotionProjection
 
 
 class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -113,6 +114,11 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         os.environ.update(self.env)
         return mlflow_projection(self.mlflow_tracking_uri, workspace)
 
+    def promotions(self, workspace: "Workspace") -> "PromotionProjection":
+        """What shows promotions in this store; it connects when it is first used."""
+        os.environ.update(self.env)
+        return promotion_projection(self.mlflow_tracking_uri, workspace)
+
 
 def mlflow_projection(tracking_uri: str, workspace: "Workspace") -> "MlflowProjection":
     """The writer of the MLflow store at `tracking_uri` for a workspace's records."""
@@ -122,3 +128,17 @@ def mlflow_projection(tracking_uri: str, workspace: "Workspace") -> "MlflowProje
     settings = workspace.settings
     store = MlflowStore(tracking_uri, settings.home, settings.mlflow_url)
     return MlflowProjection(store, workspace.files, settings.dagster_url)
+
+
+def promotion_projection(tracking_uri: str, workspace: "Workspace") -> "PromotionProjection":
+    """What shows a workspace's promotions in the MLflow store at `tracking_uri`."""
+    from hc_orchestration.tracking.client import MlflowStore
+    from hc_orchestration.tracking.registry import PromotionProjection
+
+    settings = workspace.settings
+    return PromotionProjection(
+        MlflowStore(tracking_uri, settings.home, settings.mlflow_url),
+        mlflow_projection(tracking_uri, workspace),
+        workspace.records,
+        workspace.promotions,
+    )

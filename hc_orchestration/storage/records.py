@@ -191,6 +191,7 @@ class ProvenancePart(RecordPart):
         key_id: Of the key that signed it; None for one that is not signed.
         public_key: The public key of that.
         previous: Digest of the record that this one follows in the model's chain.
+        forced: Ids of the promotions by force that the record tells of.
     """
 
     file: StoredFile
@@ -199,6 +200,7 @@ class ProvenancePart(RecordPart):
     of_evaluation: str
     evaluation_digest: str
     key_id: str | None = None
+    forced: tuple[str, ...] = ()
     public_key: StoredFile | None = None
 
 

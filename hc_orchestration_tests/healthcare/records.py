@@ -11,6 +11,7 @@ from hc_orchestration.healthcare.contexts import HealthcareRunContext, PatientCo
 from hc_orchestration.healthcare.facts import (
     Artifact,
     EvaluationFacts,
+    ForcedPromotion,
     ProvenanceProfile,
     SampleSize,
     Score,
@@ -102,6 +103,9 @@ CASES: dict[str, EvaluationFacts] = {
     "withheld slices": replace(facts(), scores=WITHHELD, sample=None),
     "Unicode names": facts(UNICODE),
     "previous record": facts(previous=PREVIOUS),
+    "forced promotion": replace(
+        facts(), forced=(ForcedPromotion("p-1", "e-1", "pilot ward, 40 notes, “only”", AT),)
+    ),
     "canonical base of the study": replace(
         facts(),
         profile=ProvenanceProfile(
