@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -112,6 +112,16 @@ class Quarantine(StrictModel):
     maximum_share: float | None = Field(default=None, ge=0, le=1)
 
 
+class ExtractionSettings(StrictModel):
+    """How models are run over the notes; it changes the time that takes and nothing else.
+
+    Attributes:
+        processes: How many hold the model; `auto` looks at cores, memory, the model and the notes.
+    """
+
+    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
+
+
 class Study(StrictModel):
     """A study: which notes, which labels, for whom and why.
 
@@ -123,6 +133,7 @@ class Study(StrictModel):
         cluster: The note attribute that is the sampling unit; without it, notes of one text are.
         provenance: How records name things.
         quarantine: How much of the corpora may be unusable.
+        extraction: How models are run.
         privacy: What may leave the tables; its smallest cell also screens the context.
     """
 
@@ -137,6 +148,7 @@ class Study(StrictModel):
     cluster: str | None = None
     schedule: Schedule = Schedule()
     quarantine: Quarantine = Quarantine()
+    extraction: ExtractionSettings = ExtractionSettings()
     privacy: Privacy = Privacy()
     provenance: ProvenanceProfile = Field(default_factory=ProvenanceProfile)
 

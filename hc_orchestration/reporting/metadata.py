@@ -105,6 +105,8 @@ def extraction_metadata(part: "ExtractionPart", inputs: "InputsPart") -> dict[st
         "entities": part.entities,
         "entities_per_note": part.entities / part.notes if part.notes else None,
         "device": part.device,
+        "processes": part.processes,
+        "workers_lost": part.workers_lost or None,
         "seconds": part.seconds,
         "notes_per_second": part.notes_per_second,
         "corpus_version": inputs.corpus_version,

@@ -348,6 +348,7 @@ def _params(record: EvaluationRecord) -> dict[str, str]:
         params |= {
             "extraction.engine": "local",
             "extraction.device": record.extraction.device,
+            "extraction.processes": record.extraction.processes,
             "extraction.reused": record.extraction.reused,
             "extraction.extracted": record.extraction.extracted,
         }
