@@ -23,7 +23,7 @@ from hc_orchestration.models.store import InstalledModel
 _AHEAD = 2
 """Batches that a worker has at once: the one it computes, and the next."""
 
-_LOADS = 2
+_LOADS = 3
 """How many processes may die before one has loaded the model."""
 
 _ONE_THREAD = dict.fromkeys(
@@ -164,7 +164,7 @@ class WorkerPool:
         _log.warning("%s: a worker process died (%s); it is replaced.", key, end)
         if self.device is None and self.lost >= _LOADS:
             message = (
-                f"model {key}: the process that loads it died twice ({end}). Is there enough "
+                f"model {key}: {self.lost} processes died loading it ({end}). Is there enough "
                 "memory? The model's files may be damaged."
             )
             raise ModelError(message)

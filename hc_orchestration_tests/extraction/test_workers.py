@@ -36,9 +36,14 @@ def deployed(tmp_path: Path) -> Deployment:
 
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:
-    return [
-        child for child in process.children() if "extraction.worker" in " ".join(child.cmdline())
-    ]
+    return [child for child in process.children() if "extraction.worker" in command(child)]
+
+
+def command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return ""
 
 
 def test_two_processes_store_the_rows_that_one_does(deployed: Deployment, tmp_path: Path) -> None:
@@ -94,7 +99,7 @@ def test_model_whose_process_dies_while_loading_is_an_error_and_no_endless_loop(
     deployed: Deployment,
 ) -> None:
     deployed.store(NOTES)
-    with pytest.raises(ModelError, match=r"the process that loads it died twice \(signal 9\)"):
+    with pytest.raises(ModelError, match=r"3 processes died loading it \(signal 9\)"):
         deployed.extract(deployed.model(DIES_AT_LOAD), 2)
 
 
