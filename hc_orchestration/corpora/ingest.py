@@ -8,6 +8,7 @@ from typing import Any
 
 from hc_orchestration.corpora.notes import Note, Reject, RejectReason, Span, text_digest
 from hc_orchestration.corpora.pseudonyms import Pseudonyms
+from hc_orchestration.corpora.raw import PassedOver
 from hc_orchestration.corpora.seen import FirstIds, SeenNotes, corpus_digest
 from hc_orchestration.corpora.selection import fits, sample_rule
 from hc_orchestration.corpora.sources import CorpusSource, read_source
@@ -53,6 +54,7 @@ class CorpusCounts:
         gold_discontinuous: Mentions in several pieces, left out.
         offsets: Stored notes with gold by what their source's offsets counted.
         lengths: Stored notes by `length_band`.
+        passed_over: FHIR resources that are no notes, by kind; they are not among what was read.
         selection: What each source asks for beyond all of its notes.
     """
 
@@ -73,6 +75,7 @@ class CorpusCounts:
     sources: Counter[str] = field(default_factory=Counter)
     note_types: Counter[str] = field(default_factory=Counter)
     lengths: Counter[str] = field(default_factory=Counter)
+    passed_over: Counter[str] = field(default_factory=Counter)
     selection: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -144,6 +147,9 @@ class Ingestion:
         once = self._ids_of_texts(source, selected) if source.repeated_texts == "once" else None
         stored = 0
         for item in self._read(source):
+            if isinstance(item, PassedOver):
+                self.counts.passed_over[item.kind] += 1
+                continue
             self.counts.read += 1
             if isinstance(item, Note) and not selected(item):
                 self.counts.not_selected += 1
@@ -161,14 +167,14 @@ class Ingestion:
             if stored == source.limit:
                 return
 
-    def _read(self, source: CorpusSource) -> Iterator[Note | Reject]:
+    def _read(self, source: CorpusSource) -> Iterator[Note | Reject | PassedOver]:
         """The source's notes as they may be stored: under pseudonyms where those are called for."""
         hidden = self._pseudonyms
         if hidden is None and source.format == "mimic":
             hidden = self._salted()
         file_names = str if hidden is None else hidden.of_file
         for item in read_source(source, file_names):
-            if isinstance(item, Reject):
+            if not isinstance(item, Note):
                 yield item
                 continue
             note = item if hidden is None else replace(item, note_id=hidden.of(item.note_id))

@@ -72,6 +72,7 @@ def corpus_metadata(corpus: "CorpusVersion") -> dict[str, Any]:
         "duplicates": counts["duplicates"],
         "duplicate_texts": counts["duplicate_texts"],
         "not_selected": counts.get("not_selected", 0),
+        "passed_over": sum(counts.get("passed_over", {}).values()),
         "gold_discontinuous": counts.get("gold_discontinuous", 0),
         "gold_mentions": sum(counts["gold"].values()),
         "table_version": corpus.version,

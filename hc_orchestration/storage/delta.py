@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from filelock import FileLock
 
@@ -27,6 +27,7 @@ T = TypeVar("T")
 _ATTEMPTS = 12
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
+_ROWS_A_GROUP = 2_048  # what a writer holds in memory before it encodes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,13 @@ class DeltaStore:
             stream = _Stream(spec, batches())
             reader = stream.reader()
             try:
-                write_deltalake(table, reader, mode="overwrite", commit_properties=properties)
+                write_deltalake(
+                    table,
+                    reader,
+                    mode="overwrite",
+                    commit_properties=properties,
+                    writer_properties=WriterProperties(max_row_group_size=_ROWS_A_GROUP),
+                )
             except Exception:
                 if stream.error is not None:
                     raise stream.error from None

@@ -105,10 +105,12 @@ def _why_not_loaded(error: Exception) -> str:
 
 
 def _entity_components(nlp: "Language") -> list[str]:
-    """Components that assign `doc.ents`, and the shared layers that they listen to."""
-    writers = {name for name in nlp.pipe_names if "doc.ents" in nlp.get_pipe_meta(name).assigns}
-    needed = set(writers)
-    for name, component in nlp.pipeline:
-        if writers & set(getattr(component, "listening_components", ())):
+    """Components that assign `doc.ents`, what they require, and the layers they listen to."""
+    about = {name: nlp.get_pipe_meta(name) for name in nlp.pipe_names}
+    needed = {name for name, meta in about.items() if "doc.ents" in meta.assigns}
+    for name, component in reversed(nlp.pipeline):
+        required = {attribute for kept in needed for attribute in about[kept].requires}
+        heard = needed & set(getattr(component, "listening_components", ()))
+        if heard or required & set(about[name].assigns):
             needed.add(name)
     return [name for name in nlp.pipe_names if name in needed]
