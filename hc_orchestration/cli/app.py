@@ -13,6 +13,7 @@ from hc_orchestration.cli.mlflow import mlflow_app
 from hc_orchestration.cli.models import models_app
 from hc_orchestration.cli.operations import doctor, ui
 from hc_orchestration.cli.provenance import provenance_app
+from hc_orchestration.cli.tables import tables_app
 from hc_orchestration.errors import ConfigurationError, HcError
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.add_typer(corpus_app, name="corpus")
 app.add_typer(export_app, name="export")
 app.add_typer(mlflow_app, name="mlflow")
 app.add_typer(provenance_app, name="provenance")
+app.add_typer(tables_app, name="tables")
 
 
 def main() -> None:

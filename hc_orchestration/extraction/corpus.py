@@ -156,6 +156,7 @@ def extract_corpus(
                 commits.put(result.entities)
                 progress.told(result, engine.ready_at)
         seconds = time.perf_counter() - (engine.ready_at or 0.0)
+        entities.compact(key)
         progress.complain()
         return ExtractionOutcome(
             reused, progress.done, seconds, engine.device, processes, engine.lost

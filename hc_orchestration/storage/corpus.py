@@ -100,6 +100,11 @@ class CorpusTables:
         rows = self._store.scan(CORPORA).sort("stored_at").tail(1).collect()
         return _version(rows.row(0, named=True)) if rows.height else None
 
+    def versions(self) -> list[CorpusVersion]:
+        """Every corpus that was ever stored, the oldest first."""
+        rows = self._store.scan(CORPORA).sort("stored_at").collect()
+        return [_version(row) for row in rows.to_dicts()]
+
     def required(self) -> CorpusVersion:
         """The corpus stored last.
 

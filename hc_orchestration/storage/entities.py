@@ -19,6 +19,9 @@ SPANS = pl.List(
         }
     )
 )
+SMALL_FILES = 8
+"""A table of so many files is worth rewriting; fewer cost a reader next to nothing."""
+
 _ROW = ("note_id", "text_sha256", "model_fingerprint")
 
 
@@ -69,6 +72,12 @@ class EntityTables:
         frame = pl.concat([_frame(part) for part in packed])
         rows = frame.with_columns(model_fingerprint=pl.lit(fingerprint))
         return self._store.insert_missing(entities_table(model_key), rows)
+
+    def compact(self, model_key: str) -> None:
+        """Make few files of the many that one extraction's commits leave."""
+        table = entities_table(model_key)
+        if (self._store.files(table) or 0) >= SMALL_FILES:
+            self._store.compact(table)
 
     def version(self, model_key: str) -> int | None:
         """Newest version of the model's table, or None when nothing was ever stored."""

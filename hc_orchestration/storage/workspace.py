@@ -57,43 +57,44 @@ class Workspace:
         return Pseudonyms(salt(self.settings))
 
     @cached_property
-    def _delta(self) -> DeltaStore:
+    def tables(self) -> DeltaStore:
+        """The store that all tables are in."""
         return DeltaStore(self.settings.storage, self.settings.locks)
 
     @cached_property
     def corpus(self) -> CorpusTables:
         """Notes, quarantine, corpus versions."""
-        return CorpusTables(self._delta)
+        return CorpusTables(self.tables)
 
     @cached_property
     def entities(self) -> EntityTables:
         """What models found."""
-        return EntityTables(self._delta, self.corpus)
+        return EntityTables(self.tables, self.corpus)
 
     @cached_property
     def model_files(self) -> ModelFileTables:
         """Which files models consist of."""
-        return ModelFileTables(self._delta)
+        return ModelFileTables(self.tables)
 
     @cached_property
     def metrics(self) -> MetricTables:
         """Scores and note-level counts."""
-        return MetricTables(self._delta)
+        return MetricTables(self.tables)
 
     @cached_property
     def comparisons(self) -> ComparisonTable:
         """Stored comparisons."""
-        return ComparisonTable(self._delta)
+        return ComparisonTable(self.tables)
 
     @cached_property
     def promotions(self) -> PromotionTable:
         """Who the champion is, and was."""
-        return PromotionTable(self._delta)
+        return PromotionTable(self.tables)
 
     @cached_property
     def records(self) -> Records:
         """Evaluation records."""
-        return Records(self._delta)
+        return Records(self.tables)
 
     @cached_property
     def files(self) -> FileStore:
