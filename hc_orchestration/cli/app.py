@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Evaluate clinical NER models on your notes, with evidence. Not a medical device.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain help: rich would take longer to load than all the rest
     pretty_exceptions_enable=False,
 )
 for command in (evaluate, metrics, compare, doctor, ui):
