@@ -116,10 +116,16 @@ class ExtractionSettings(StrictModel):
     """How models are run over the notes; it changes the time that takes and nothing else.
 
     Attributes:
-        processes: How many hold the model; `auto` looks at cores, memory, the model and the notes.
+        engine: `local`: processes of this machine; `ray`: actors of a Ray cluster.
+        processes: How many hold the model; `auto` looks at cores, memory, the model and the notes,
+            or takes every CPU of the cluster.
+        ray_address: Of the cluster (`auto`, `ray://head:10001`); without it, one of this machine.
     """
 
+    engine: Literal["local", "ray"] = "local"
+
     processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
+    ray_address: str | None = None
 
 
 class Study(StrictModel):

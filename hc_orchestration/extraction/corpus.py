@@ -3,12 +3,13 @@
 import logging
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Protocol, Self
 
+import polars as pl
 from filelock import FileLock
 
 from hc_orchestration.errors import ModelError
@@ -41,6 +42,7 @@ class ExtractionOutcome:
         extracted: Notes that were given to the model now.
         seconds: Time in the model and in storing its rows, loading it left out; 0 if nothing ran.
         device: Where the model ran ("cpu", "cuda:0"); None if nothing ran.
+        engine: "local" or "ray".
         processes: How many ran the model; 0 if nothing ran.
         lost: How many of them died and were replaced.
     """
@@ -49,6 +51,7 @@ class ExtractionOutcome:
     extracted: int
     seconds: float
     device: str | None = None
+    engine: str = "local"
     processes: int = 0
     lost: int = 0
 
@@ -60,11 +63,15 @@ class Engine(Protocol):
         device: Where the model runs; None before it is loaded.
         ready_at: When it was loaded (`time.perf_counter`); None before.
         lost: How many of its processes died.
+        processes: How many hold the model.
+        here: Whether this process does, and dies with it.
     """
 
     device: str | None
     ready_at: float | None
     lost: int
+    processes: int
+    here: bool
 
     def __enter__(self) -> Self:
         """Get ready."""
@@ -74,8 +81,8 @@ class Engine(Protocol):
         """Let go of everything, whatever it is doing."""
         ...
 
-    def extract(self, batches: Iterable[Sequence[NoteText]]) -> Generator[Extracted]:
-        """Yield the entities of each batch, in any order."""
+    def extract(self) -> Generator[Extracted]:
+        """Yield the entities of all notes, batch by batch, in any order."""
         ...
 
 
@@ -83,9 +90,12 @@ class InThisProcess:
     """The engine without processes of its own: the model is loaded here."""
 
     lost = 0
+    processes = 1
+    here = True
 
-    def __init__(self, installed: InstalledModel) -> None:
+    def __init__(self, installed: InstalledModel, batches: Iterable[Sequence[NoteText]]) -> None:
         """Load nothing yet."""
+        self._batches = batches
         self.device: str | None = None
         self.ready_at: float | None = None
         self._installed = installed
@@ -99,9 +109,9 @@ class InThisProcess:
     def __exit__(self, *details: object) -> None:
         """Nothing is left to end."""
 
-    def extract(self, batches: Iterable[Sequence[NoteText]]) -> Generator[Extracted]:
+    def extract(self) -> Generator[Extracted]:
         """See `extract_batches`."""
-        return extract_batches(self._model, batches)
+        return extract_batches(self._model, self._batches)
 
 
 def extract_corpus(
@@ -125,7 +135,7 @@ def extract_corpus(
         corpus_version: Version of the notes table.
         entities: The tables.
         locks: Folder of lock files.
-        settings: How many processes.
+        settings: Which engine, and how many processes.
 
     Raises:
         ModelError: The model cannot be loaded, broke its contract, or could not process a note; the
@@ -138,19 +148,15 @@ def extract_corpus(
         reused = entities.count(key, fingerprint, corpus_version)
         if missing.is_empty():
             return ExtractionOutcome(reused, 0, 0.0)
-        windows = entities.texts(missing, corpus_version, NOTES_A_WINDOW)
-        first = next(windows)
-        characters = sum(len(note.text) for note in first) * missing.height // len(first)
+        notes = _Missing(entities, corpus_version, missing)
         marker = locks / f"extract-{key}.here"
-        processes = _processes(settings, installed, missing.height, characters)
-        here = processes == 1 and not marker.exists()
-        engine = InThisProcess(installed) if here else WorkerPool(installed, processes)
-        progress = _Progress(key, missing.height, characters)
+        engine = _engine(installed, notes, settings, died_here=marker.exists())
+        progress = _Progress(key, missing.height, notes.characters)
         with (
-            _marked(marker) if here else _unmarked(marker),
+            _marked(marker) if engine.here else nullcontext(),
             engine,
             Commits(lambda packed: entities.insert_packed(key, fingerprint, packed)) as commits,
-            closing(engine.extract(length_aware(chain([first], windows)))) as results,
+            closing(engine.extract()) as results,
         ):
             for result in results:
                 commits.put(result.entities)
@@ -158,18 +164,52 @@ def extract_corpus(
         seconds = time.perf_counter() - (engine.ready_at or 0.0)
         entities.compact(key)
         progress.complain()
+        marker.unlink(missing_ok=True)
         return ExtractionOutcome(
-            reused, progress.done, seconds, engine.device, processes, engine.lost
+            reused=reused,
+            extracted=progress.done,
+            seconds=seconds,
+            device=engine.device,
+            engine=settings.engine,
+            processes=engine.processes,
+            lost=engine.lost,
         )
 
 
-def _processes(
-    settings: ExtractionSettings, installed: InstalledModel, notes: int, characters: int
-) -> int:
-    if isinstance(settings.processes, int):
-        return settings.processes
-    loader = installed.entry.loader
-    return processes_for(loader, installed.size, notes, characters, Machine.here())
+class _Missing:
+    """The notes that have no row yet, read when an engine asks for them."""
+
+    def __init__(self, entities: EntityTables, corpus_version: int, missing: pl.DataFrame) -> None:
+        self.ids = missing["note_id"]
+        self._windows = entities.texts(missing, corpus_version, NOTES_A_WINDOW)
+        self._first = next(self._windows)
+        shown = sum(len(note.text) for note in self._first)
+        self.characters = shown * missing.height // len(self._first)  # as far as the first tell
+        self._entities = entities
+        self._corpus_version = corpus_version
+
+    def batches(self) -> Iterator[list[NoteText]]:
+        return length_aware(chain([self._first], self._windows))
+
+    def files(self) -> list[str]:
+        return self._entities.note_files(self._corpus_version)
+
+
+def _engine(
+    installed: InstalledModel, notes: _Missing, settings: ExtractionSettings, *, died_here: bool
+) -> Engine:
+    """What the study asks for; a model that its process died of gets one of its own."""
+    told = settings.processes if isinstance(settings.processes, int) else None
+    if settings.engine == "ray":
+        from hc_orchestration.extraction.ray_engine import RayEngine
+
+        return RayEngine(installed, notes.files(), notes.ids.to_list(), settings.ray_address, told)
+    processes = told or processes_for(
+        installed.entry.loader, installed.size, len(notes.ids), notes.characters, Machine.here()
+    )
+    if processes == 1 and not died_here:
+        return InThisProcess(installed, notes.batches())
+    return WorkerPool(installed, processes, notes.batches())
 
 
 @contextmanager
@@ -180,13 +220,6 @@ def _marked(marker: Path) -> Iterator[None]:
         yield
     finally:
         marker.unlink(missing_ok=True)
-
-
-@contextmanager
-def _unmarked(marker: Path) -> Iterator[None]:
-    """Take the mark of a process that died away, once the notes are done without it."""
-    yield
-    marker.unlink(missing_ok=True)
 
 
 class _Progress:

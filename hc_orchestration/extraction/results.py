@@ -1,4 +1,4 @@
-"""What every engine yields: the entities of some notes, and the notes that the model cannot do."""
+"""What engines yield: the entities of some notes, or why there are none."""
 
 from dataclasses import dataclass
 
@@ -28,3 +28,10 @@ class Extracted:
     entities: PackedEntities
     characters: int
     unprocessed: tuple[Unprocessed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The model cannot be loaded or broke its contract, in words that are safe to show."""
+
+    message: str

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from threading import Thread
 
 from hc_orchestration.errors import HcError
+from hc_orchestration.extraction.results import Failed
 from hc_orchestration.models.predictions import NoteText
 from hc_orchestration.models.store import InstalledModel
 
@@ -26,13 +27,6 @@ class Ready:
 
     device: str
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The model cannot be loaded or broke its contract, in words that are safe to show."""
-
-    message: str
 
 
 def serve(connection: Connection, abandoned: Callable[[], None]) -> None:

@@ -11,12 +11,11 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from hc_orchestration.errors import ModelError
-from hc_orchestration.extraction.results import Extracted, Unprocessed
-from hc_orchestration.extraction.worker import Failed, Ready
+from hc_orchestration.extraction.results import Extracted, Failed, Unprocessed
+from hc_orchestration.extraction.worker import Ready
 from hc_orchestration.models.predictions import NoteText, pack
 from hc_orchestration.models.store import InstalledModel
 
@@ -62,30 +61,32 @@ class WorkerPool:
         device: Where the model runs; None before the first worker is ready.
         ready_at: When the first worker was ready (`time.perf_counter`); None before.
         lost: How many workers died.
+        processes: How many there are.
+        here: Never this process.
     """
 
-    def __init__(self, installed: InstalledModel, processes: int) -> None:
+    here = False
+
+    def __init__(
+        self, installed: InstalledModel, processes: int, batches: Iterable[Sequence[NoteText]]
+    ) -> None:
         """Start nothing yet; use it in a `with` statement."""
         self.device: str | None = None
         self.ready_at: float | None = None
         self.lost = 0
         self._installed = installed
-        self._processes = processes
+        self.processes = processes
+        self._source = iter(batches)
         self._workers: list[_Worker] = []
         self._again: deque[_Task] = deque()
 
     def __enter__(self) -> Self:
         """Start the processes; they load the model while the first batches are read."""
-        for _ in range(self._processes):
+        for _ in range(self.processes):
             self._start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         """End the processes, whatever they are doing; they hold nothing that could be lost."""
         for worker in self._workers:
             worker.process.kill()
@@ -94,14 +95,13 @@ class WorkerPool:
             worker.connection.close()
         self._workers.clear()
 
-    def extract(self, batches: Iterable[Sequence[NoteText]]) -> Generator[Extracted]:
+    def extract(self) -> Generator[Extracted]:
         """Yield the entities of each batch, in the order in which the workers are done.
 
         Raises:
             ModelError: The model cannot be loaded, or broke its contract; see `extract_batch`.
         """
-        source = iter(batches)
-        while self._feed(source):
+        while self._feed():
             told = wait([worker.connection for worker in self._workers])
             for worker in [worker for worker in self._workers if worker.connection in told]:
                 try:
@@ -115,13 +115,13 @@ class WorkerPool:
                 else:
                     self._told(worker, message)
 
-    def _feed(self, source: Iterator[Sequence[NoteText]]) -> bool:
+    def _feed(self) -> bool:
         """Give every worker that is ready what it has room for; whether any has work left."""
         waiting = any(not worker.ready for worker in self._workers)
         more = True
         for worker in self._workers:
             while more and worker.ready and len(worker.tasks) < _AHEAD:
-                task = self._next(source)
+                task = self._next()
                 if task is None:
                     more = False
                 else:
@@ -129,10 +129,10 @@ class WorkerPool:
         busy = any(worker.tasks for worker in self._workers)
         return busy or (more and waiting) or bool(self._again)
 
-    def _next(self, source: Iterator[Sequence[NoteText]]) -> _Task | None:
+    def _next(self) -> _Task | None:
         if self._again:
             return self._again.popleft()
-        notes = next(source, None)
+        notes = next(self._source, None)
         return None if notes is None else _Task(notes)
 
     @staticmethod

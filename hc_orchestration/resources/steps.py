@@ -74,6 +74,7 @@ def extract(step: "EvaluationStep") -> tuple[InputsPart, ExtractionPart]:
         files=files,
         started_at=step.begun,
         device=outcome.device,
+        engine=outcome.engine,
         processes=outcome.processes,
         workers_lost=outcome.lost,
     )

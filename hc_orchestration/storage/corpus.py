@@ -153,6 +153,10 @@ class CorpusTables:
         """The notes of a version, text included."""
         return self._store.scan(NOTES, version)
 
+    def note_files(self, version: int) -> list[str]:
+        """Where the Parquet files of a version's notes are."""
+        return self._store.file_uris(NOTES, version)
+
     def quarantine(self, version: int) -> pl.DataFrame:
         """The rejects of a version: source, position, reason, digest."""
         return self._store.scan(QUARANTINE, version).collect()

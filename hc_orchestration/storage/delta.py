@@ -149,6 +149,10 @@ class DeltaStore:
         except TableNotFoundError:
             return None
 
+    def file_uris(self, spec: TableSpec, version: int) -> list[str]:
+        """Where the Parquet files of a version are, for a reader that is not ours."""
+        return DeltaTable(self._uri(spec), version=version).file_uris()
+
     def files(self, spec: TableSpec) -> int | None:
         """How many files the newest version of a table has, or None when it does not exist."""
         try:

@@ -61,6 +61,10 @@ class EntityTables:
             for part in frame.iter_slices(batch):
                 yield [NoteText(*row) for row in part.iter_rows()]
 
+    def note_files(self, corpus_version: int) -> list[str]:
+        """Where the Parquet files of the notes are, for an engine that reads them itself."""
+        return self._corpus.note_files(corpus_version)
+
     def insert(self, model_key: str, fingerprint: str, rows: Sequence[NoteEntities]) -> int:
         """Store the rows that are not there yet; returns how many that were."""
         return self.insert_packed(model_key, fingerprint, [pack(rows)])

@@ -346,7 +346,7 @@ def _params(record: EvaluationRecord) -> dict[str, str]:
         }
     if record.extraction:
         params |= {
-            "extraction.engine": "local",
+            "extraction.engine": record.extraction.engine,
             "extraction.device": record.extraction.device,
             "extraction.processes": record.extraction.processes,
             "extraction.reused": record.extraction.reused,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hc_orchestration.extraction.results import Extracted
-from hc_orchestration.extraction.worker import Failed, Ready, serve
+from hc_orchestration.extraction.results import Extracted, Failed
+from hc_orchestration.extraction.worker import Ready, serve
 from hc_orchestration.models.predictions import NoteText
 from hc_orchestration_tests.extraction.deployment import LONG_WORDS, Deployment
 

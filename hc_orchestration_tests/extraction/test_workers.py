@@ -120,8 +120,8 @@ def test_model_that_prints_shows_nothing(
 
 def test_stopping_early_leaves_no_process(deployed: Deployment) -> None:
     notes = [[NoteText(f"n{number}", "hypertension", "digest")] for number in range(50)]
-    with WorkerPool(deployed.model(pause=0.05), 2) as pool:
-        first = next(pool.extract(notes))
+    with WorkerPool(deployed.model(pause=0.05), 2, notes) as pool:
+        first = next(pool.extract())
         assert isinstance(first, Extracted)
         assert len(workers_of(psutil.Process())) == 2
     assert workers_of(psutil.Process()) == []
