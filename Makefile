@@ -41,6 +41,7 @@ bench: $(DEV_READY)
 	$(BIN)/python benchmarks/definitions_import.py
 	$(BIN)/python benchmarks/tracking_cost.py
 	$(BIN)/python benchmarks/corpus_memory.py
+	$(BIN)/python benchmarks/extraction_speed.py
 	$(BIN)/python benchmarks/scoring_speed.py
 	$(BIN)/python benchmarks/scoring_oracles.py
 

@@ -20,9 +20,8 @@ from hc_orchestration.models.store import InstalledModel
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ACTOR_CPUS = 0.75
+_ACTOR_CPUS = 0.5
 _READER_CPUS = 0.25
-"""With whole CPUs for the actors, those that read for them would wait for ever."""
 
 _NOTES_A_TASK = 256
 _TRIES_AGAIN = 3
@@ -98,9 +97,10 @@ class RayEngine:
                 message = f"Ray cannot be used at {where} ({type(error).__name__})."
                 raise ConfigurationError(message) from None
             self._ours = True
-        if not self.processes:
-            total: Callable[[], dict[str, float]] = ray.cluster_resources
-            self.processes = max(1, int(total().get("CPU", 1)))
+        total: Callable[[], dict[str, float]] = ray.cluster_resources
+        cpus = int(total().get("CPU", 1))
+        self.processes = self.processes or max(1, cpus)
+        self._share = actor_share(cpus, self.processes)
         self.ready_at = time.perf_counter()
         return self
 
@@ -133,7 +133,7 @@ class RayEngine:
             batch_format="pyarrow",
             batch_size=_NOTES_A_TASK,
             compute=ActorPoolStrategy(size=self.processes),
-            num_cpus=_ACTOR_CPUS,
+            num_cpus=self._share,
             max_restarts=_RESTARTS,
             max_task_retries=_TRIES_AGAIN,
         )
@@ -153,6 +153,15 @@ class RayEngine:
             raise ModelError(result.message)
         self.device, extracted = result
         return extracted
+
+
+def actor_share(cpus: int, actors: int) -> float:
+    """The CPUs that Ray is to count for an actor, which computes on one whatever it counts.
+
+    Ray Data lists the table's files in a task of a whole CPU, and reads them in others. Actors that
+    held all CPUs would wait for these, and these for the actors, for ever.
+    """
+    return max(0.0, min(_ACTOR_CPUS, (cpus - 1) / actors))
 
 
 class _Extracting:
