@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV_READY := $(VENV)/.ready-dev
 PACKAGES := hc_orchestration hc_orchestration_tests benchmarks
+JUDGE := hc_orchestration_tests/fhir
 
-.PHONY: setup evaluate ui test lint format corpus train lock bench
+.PHONY: setup judge evaluate ui test lint format corpus train lock bench
 
 evaluate: $(READY)
 	$(BIN)/hc evaluate
@@ -40,12 +41,21 @@ train: $(READY)
 bench: $(DEV_READY)
 	$(BIN)/python benchmarks/definitions_import.py
 	$(BIN)/python benchmarks/tracking_cost.py
+	$(BIN)/python benchmarks/model_speed.py
 	$(BIN)/python benchmarks/corpus_memory.py
 	$(BIN)/python benchmarks/extraction_speed.py
 	$(BIN)/python benchmarks/scoring_speed.py
 	$(BIN)/python benchmarks/scoring_oracles.py
+	$(BIN)/python benchmarks/verify_records.py
 
 setup: $(DEV_READY)
+
+# Packages of others (Node) that judge our FHIR resources in the tests, which skip without them.
+judge: $(JUDGE)/node_modules/.package-lock.json
+
+$(JUDGE)/node_modules/.package-lock.json: $(JUDGE)/package-lock.json $(JUDGE)/.npmrc $(DEV_READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix $(JUDGE)
+	@touch $@
 
 # The locks hold every package with its hashes, so nothing is left to resolve (--no-deps); they name no
 # index, so any mirror will do. requirements.lock is what a user runs; requirements-dev.lock adds, at the

@@ -123,7 +123,7 @@ def mlflow_sync_sensor(settings: Settings) -> dg.SensorDefinition:
         name="mlflow_sync",
         minimum_interval_seconds=_SYNC_EVERY_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Brings MLflow up to date from the evaluation records after it was away.",
+        description="Brings MLflow up to date from the records after it was away.",
     )
     def mlflow_sync(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         from hc_orchestration.resources.workspace import mlflow_projection
@@ -131,13 +131,13 @@ def mlflow_sync_sensor(settings: Settings) -> dg.SensorDefinition:
         from hc_orchestration.tracking.sync import lacking, synchronize
 
         workspace = Workspace(settings)
-        if not lacking(workspace.records):
+        if not lacking(workspace):
             return dg.SkipReason("MLflow shows every record")
         projection = mlflow_projection(settings.tracking_uri, workspace)
-        report = synchronize(workspace.records, projection, ask_mlflow=False)
-        for evaluation, reason in report.failed:
-            context.log.warning("evaluation %s: %s", evaluation, reason)
-        return dg.SkipReason(f"told MLflow of {len(report.projected)} evaluations")
+        report = synchronize(workspace, projection, ask_mlflow=False)
+        for untold in report.failed:
+            context.log.warning("%s %s: %s", untold.kind, untold.identity, untold.reason)
+        return dg.SkipReason(f"told MLflow of {len(report.projected)} records")
 
     return mlflow_sync
 

@@ -16,19 +16,24 @@ def mlflow_sync(as_json: Json = False) -> None:
 
     workspace = open_workspace()
     projection = mlflow_projection(workspace.settings.tracking_uri, workspace)
-    report = synchronize(workspace.records, projection, ask_mlflow=True)
+    projection.ask_at_once()
+    report = synchronize(workspace, projection, ask_mlflow=True)
     document = {
         "projected": list(report.projected),
         "current": report.current,
-        "failed": [{"evaluation_id": key, "reason": reason} for key, reason in report.failed],
+        "failed": [
+            {"kind": one.kind, f"{one.kind}_id": one.identity, "reason": one.reason}
+            for one in report.failed
+        ],
     }
     if as_json:
         print_json(document)
     else:
         told, lacks = len(report.projected), len(report.failed)
-        console().print(f"told MLflow of {told} evaluations; {report.current} were there already")
-        for key, reason in report.failed:
-            console().print(f"failed  {key}: {reason}", style="red", markup=False)
+        console().print(f"told MLflow of {told} records; {report.current} were there already")
+        for one in report.failed:
+            line = f"failed  {one.kind} {one.identity}: {one.reason}"
+            console().print(line, style="red", markup=False)
         if lacks:
             console().print(f"MLflow still lacks {lacks}; run it again when it is back.")
     if report.failed:

@@ -248,9 +248,20 @@ def corpus_note(note: Note, source: str, mapping: Mapping[str, str]) -> CorpusNo
         gold = tuple(sorted({Span(s.start, s.end, mapping[s.label]) for s in kept}))
     attributes = tuple(sorted(note.attributes.items()))
     text_sha256 = text_digest(note.text)
-    spans = None if gold is None else [[s.start, s.end, s.label] for s in gold]
-    identity = [note.note_id, text_sha256, source, attributes, spans]
-    digest = text_digest(json.dumps(identity, separators=(",", ":"), ensure_ascii=False))
+    spans = None if gold is None else [(s.start, s.end, s.label) for s in gold]
+    digest = note_digest(note.note_id, text_sha256, source, attributes, spans)
     return CorpusNote(
         note.note_id, note.text, text_sha256, source, attributes, gold, unmapped, digest
     )
+
+
+def note_digest(
+    note_id: str,
+    text_sha256: str,
+    source: str,
+    attributes: Sequence[tuple[str, str]],
+    gold: Sequence[tuple[int, int, str]] | None,
+) -> str:
+    """The digest of a note: see `CorpusNote`."""
+    identity = [note_id, text_sha256, source, attributes, gold]
+    return text_digest(json.dumps(identity, separators=(",", ":"), ensure_ascii=False))

@@ -122,10 +122,10 @@ class RayEngine:
 
         DataContext.get_current().enable_progress_bars = False
         wanted = ray.put(frozenset(self._note_ids))
-        notes = read_parquet(
-            self._files,
-            columns=["note_id", "text", "text_sha256"],
-            ray_remote_args={"num_cpus": _READER_CPUS},
+        notes = (
+            read_parquet(self._files, num_cpus=_READER_CPUS)
+            .select_columns(["note_id", "text", "text_sha256"])
+            .repartition(target_num_rows_per_block=_NOTES_A_TASK)  # else a file is one actor's
         )
         results = notes.map_batches(
             _Extracting,

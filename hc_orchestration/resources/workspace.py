@@ -57,14 +57,14 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The MLflow store that evaluations are shown in; the names are those of dagster-mlflow."""
+    """The MLflow store that our runs are shown in; the names are those of dagster-mlflow."""
 
     mlflow_tracking_uri: str = Field(description="MLflow tracking URI (MLFLOW_TRACKING_URI).")
     experiment_name: str | None = Field(
         default=None, description="The experiment; default: the study's name."
     )
     parent_run_id: str | None = Field(
-        default=None, description="An MLflow run that every evaluation becomes a child of."
+        default=None, description="An MLflow run that every run of ours becomes a child of."
     )
     mlflow_run_id: str | None = Field(
         default=None,

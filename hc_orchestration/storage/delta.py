@@ -130,7 +130,7 @@ class DeltaStore:
             StorageError: There is no such version, or no longer.
         """
         try:
-            table = DeltaTable(self._uri(spec), version=version)
+            table = DeltaTable(self.uri(spec), version=version)
         except TableNotFoundError:
             if version is None:
                 return spec.empty().lazy()
@@ -145,18 +145,18 @@ class DeltaStore:
     def version(self, spec: TableSpec) -> int | None:
         """The newest version of a table, or None when it does not exist."""
         try:
-            return DeltaTable(self._uri(spec)).version()
+            return DeltaTable(self.uri(spec)).version()
         except TableNotFoundError:
             return None
 
     def file_uris(self, spec: TableSpec, version: int) -> list[str]:
         """Where the Parquet files of a version are, for a reader that is not ours."""
-        return DeltaTable(self._uri(spec), version=version).file_uris()
+        return DeltaTable(self.uri(spec), version=version).file_uris()
 
     def files(self, spec: TableSpec) -> int | None:
         """How many files the newest version of a table has, or None when it does not exist."""
         try:
-            return len(DeltaTable(self._uri(spec)).file_uris())
+            return len(DeltaTable(self.uri(spec)).file_uris())
         except TableNotFoundError:
             return None
 
@@ -185,6 +185,10 @@ class DeltaStore:
 
         return self._commit(spec, sweep)
 
+    def uri(self, spec: TableSpec) -> str:
+        """Where a table lies."""
+        return f"{self._root}/{spec.path}"
+
     def _commit(self, spec: TableSpec, operation: Callable[[DeltaTable], T]) -> T:
         """Run a write on a freshly loaded table, again if another writer committed first.
 
@@ -198,14 +202,14 @@ class DeltaStore:
             except CommitFailedError:
                 pause = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
                 time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
-                table = DeltaTable(self._uri(spec))
+                table = DeltaTable(self.uri(spec))
         message = (
             f"table {spec.path}: other writers committed first {_ATTEMPTS} times. Run it again."
         )
         raise StorageError(message)
 
     def _open(self, spec: TableSpec) -> DeltaTable:
-        uri = self._uri(spec)
+        uri = self.uri(spec)
         try:
             return DeltaTable(uri)
         except TableNotFoundError:
@@ -214,9 +218,6 @@ class DeltaStore:
                 return DeltaTable.create(
                     uri, schema=_arrow_schema(spec), mode="ignore", configuration=_KEEP_HISTORY
                 )
-
-    def _uri(self, spec: TableSpec) -> str:
-        return f"{self._root}/{spec.path}"
 
 
 class _Stream:

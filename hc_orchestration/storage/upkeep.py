@@ -8,13 +8,25 @@ from hc_orchestration.storage.comparisons import COMPARISONS, GATES, PAIRS
 from hc_orchestration.storage.corpus import CHANGES, CORPORA, NOTES, QUARANTINE, CorpusVersion
 from hc_orchestration.storage.delta import DeltaStore, TableSpec
 from hc_orchestration.storage.entities import SMALL_FILES, entities_table
+from hc_orchestration.storage.materializations import MATERIALIZATIONS
 from hc_orchestration.storage.metrics import metrics_table, note_counts_table
 from hc_orchestration.storage.model_files import model_files_table
 from hc_orchestration.storage.promotions import PROMOTIONS
 from hc_orchestration.storage.records import EVALUATIONS, EvaluationRecord
 from hc_orchestration.storage.workspace import Workspace
 
-_SHARED = (NOTES, QUARANTINE, CORPORA, CHANGES, EVALUATIONS, COMPARISONS, PAIRS, GATES, PROMOTIONS)
+_SHARED = (
+    NOTES,
+    QUARANTINE,
+    CORPORA,
+    CHANGES,
+    EVALUATIONS,
+    MATERIALIZATIONS,
+    COMPARISONS,
+    PAIRS,
+    GATES,
+    PROMOTIONS,
+)
 _OF_MODEL = (entities_table, metrics_table, note_counts_table, model_files_table)
 
 
@@ -40,15 +52,15 @@ class Tidied:
 def tidy(workspace: Workspace, days: int) -> list[Tidied]:
     """Compact every table of many small files, and delete the files that nothing needs.
 
-    A file stays while the newest version, a version that an evaluation's record names, or any
-    version of the last `days` days refers to it. So every evaluation can be read, verified and
-    scored again, and whoever reads an old version meanwhile is not cut off.
+    A file stays while the newest version, a version that a record names (of an evaluation, a corpus
+    or a comparison), or any version of the last `days` days refers to it. So every evaluation can
+    be read, verified and scored again, and whoever reads an old version meanwhile is not cut off.
 
     Args:
         workspace: The deployment.
         days: How long what no record names is kept.
     """
-    return tidy_tables(workspace.tables, workspace.records.all(), workspace.corpus.versions(), days)
+    return tidy_tables(workspace.delta, workspace.records.all(), workspace.corpus.versions(), days)
 
 
 def tidy_tables(
@@ -88,7 +100,7 @@ def _pinned(
             pinned[entities.path].add(record.extraction.entities_version)
         if record.metrics is not None:
             pinned[metrics_table(record.model_key).path].add(record.metrics.metrics_version)
-    for corpus in corpora:  # what was left out of a corpus that was evaluated
-        if corpus.version in pinned[NOTES.path]:
-            pinned[QUARANTINE.path].add(corpus.quarantine_version)
+    for corpus in corpora:  # of which there are records too
+        pinned[NOTES.path].add(corpus.version)
+        pinned[QUARANTINE.path].add(corpus.quarantine_version)
     return pinned, keys

@@ -14,9 +14,11 @@ from hc_orchestration.storage.corpus import CorpusTables
 from hc_orchestration.storage.delta import DeltaStore
 from hc_orchestration.storage.entities import EntityTables
 from hc_orchestration.storage.files import FileStore
+from hc_orchestration.storage.materializations import Materializations
 from hc_orchestration.storage.metrics import MetricTables
 from hc_orchestration.storage.model_files import ModelFileTables
 from hc_orchestration.storage.promotions import PromotionTable
+from hc_orchestration.storage.purges import PurgeTable
 from hc_orchestration.storage.records import Records
 from hc_orchestration.study import Study, load_study
 
@@ -57,44 +59,54 @@ class Workspace:
         return Pseudonyms(salt(self.settings))
 
     @cached_property
-    def tables(self) -> DeltaStore:
-        """The store that all tables are in."""
+    def delta(self) -> DeltaStore:
+        """The tables as they lie."""
         return DeltaStore(self.settings.storage, self.settings.locks)
 
     @cached_property
     def corpus(self) -> CorpusTables:
         """Notes, quarantine, corpus versions."""
-        return CorpusTables(self.tables)
+        return CorpusTables(self.delta)
 
     @cached_property
     def entities(self) -> EntityTables:
         """What models found."""
-        return EntityTables(self.tables, self.corpus)
+        return EntityTables(self.delta, self.corpus)
 
     @cached_property
     def model_files(self) -> ModelFileTables:
         """Which files models consist of."""
-        return ModelFileTables(self.tables)
+        return ModelFileTables(self.delta)
 
     @cached_property
     def metrics(self) -> MetricTables:
         """Scores and note-level counts."""
-        return MetricTables(self.tables)
+        return MetricTables(self.delta)
 
     @cached_property
     def comparisons(self) -> ComparisonTable:
         """Stored comparisons."""
-        return ComparisonTable(self.tables)
+        return ComparisonTable(self.delta)
 
     @cached_property
     def promotions(self) -> PromotionTable:
         """Who the champion is, and was."""
-        return PromotionTable(self.tables)
+        return PromotionTable(self.delta)
+
+    @cached_property
+    def purges(self) -> PurgeTable:
+        """What was deleted on purpose."""
+        return PurgeTable(self.delta)
 
     @cached_property
     def records(self) -> Records:
         """Evaluation records."""
-        return Records(self.tables)
+        return Records(self.delta)
+
+    @cached_property
+    def materializations(self) -> Materializations:
+        """Records of corpora and comparisons."""
+        return Materializations(self.delta)
 
     @cached_property
     def files(self) -> FileStore:

@@ -81,21 +81,16 @@ def test_what_was_in_use_of_late_stays_without_a_record(stored: Stored, tmp_path
     assert notes_at(tmp_path, 8) == 8
 
 
-def test_corpus_that_was_evaluated_stays_with_its_quarantine(
-    stored: Stored, tmp_path: Path
-) -> None:
-    evaluated = stored.corpus.required()
-    pinned = record(stored, 12)
+def test_every_stored_corpus_stays_with_its_quarantine(stored: Stored, tmp_path: Path) -> None:
     for text in ("second", "third"):
         stored.ingest(**{**NOTES, "n0": text})
-    replaced = stored.corpus.versions()[-2]
-    tidied(tmp_path, stored, pinned, days=0)
+    tidied(tmp_path, stored, record(stored, 12), days=0)
 
-    assert stored.corpus.notes(evaluated.version).collect().height == 12
-    assert stored.corpus.quarantine(evaluated.quarantine_version).is_empty()
-    assert stored.corpus.notes(stored.corpus.required().version).collect().height == 12
-    with pytest.raises((StorageError, FileNotFoundError)):
-        stored.corpus.notes(replaced.version).collect()
+    versions = stored.corpus.versions()
+    assert len(versions) == 3
+    for corpus in versions:
+        assert stored.corpus.notes(corpus.version).collect().height == 12
+        assert stored.corpus.quarantine(corpus.quarantine_version).is_empty()
 
 
 def test_few_files_are_left_alone(tmp_path: Path) -> None:
