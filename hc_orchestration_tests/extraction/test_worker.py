@@ -2,14 +2,17 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 import pytest
 
+from hc_orchestration.corpora.notes import text_digest
 from hc_orchestration.extraction.results import Extracted, Failed
 from hc_orchestration.extraction.worker import Ready, serve
 from hc_orchestration.models.predictions import NoteText
+from hc_orchestration.models.store import InstalledModel, ModelFile
 from hc_orchestration_tests.extraction.deployment import LONG_WORDS, Deployment
 
 NOTE = NoteText("n1", "Essential hypertension", "digest")
@@ -37,6 +40,14 @@ def served() -> Iterator[Served]:
     assert made.ended()
 
 
+def changed(deployed: Deployment, module: str) -> InstalledModel:
+    """The model, its module replaced after it was looked at, as its files then tell."""
+    model = deployed.model()
+    (deployed.folder / "words.py").write_text(module, encoding="utf-8")
+    file = ModelFile("words.py", len(module.encode()), text_digest(module))
+    return replace(model, files=(file,))
+
+
 def answer(connection: Connection) -> object:
     assert connection.poll(timeout=30)
     return connection.recv()
@@ -61,7 +72,7 @@ def test_worker_hears_when_it_is_abandoned(served: Served, tmp_path: Path) -> No
 
 
 def test_model_that_cannot_be_loaded_is_told(served: Served, tmp_path: Path) -> None:
-    served.ours.send(Deployment(tmp_path).model("LongWords = None"))
+    served.ours.send(changed(Deployment(tmp_path), "LongWords = None"))
     failed = answer(served.ours)
     assert isinstance(failed, Failed)
     assert "words:LongWords failed: TypeError" in failed.message
@@ -76,5 +87,5 @@ def test_unforeseen_error_is_told_by_its_class_only(served: Served, tmp_path: Pa
 
 def test_what_the_loader_warned_of_is_told(served: Served, tmp_path: Path) -> None:
     warning = 'import logging\nlogging.getLogger("hc_orchestration.x").warning("old weights")\n'
-    served.ours.send(Deployment(tmp_path).model(warning + LONG_WORDS))
+    served.ours.send(changed(Deployment(tmp_path), warning + LONG_WORDS))
     assert answer(served.ours) == Ready("cpu", ("old weights",))

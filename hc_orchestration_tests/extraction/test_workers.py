@@ -99,8 +99,10 @@ def test_model_whose_process_dies_while_loading_is_an_error_and_no_endless_loop(
     deployed: Deployment,
 ) -> None:
     deployed.store(NOTES)
+    model = deployed.model()
+    (deployed.folder / "words.py").write_text(DIES_AT_LOAD, encoding="utf-8")
     with pytest.raises(ModelError, match=r"3 processes died loading it \(signal 9\)"):
-        deployed.extract(deployed.model(DIES_AT_LOAD), 2)
+        deployed.extract(model, 2)
 
 
 def test_broken_contract_is_told_as_in_one_process(deployed: Deployment) -> None:
