@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
 from hc_orchestration.reporting.intervals import halves, interval, probability
 from hc_orchestration.reporting.plots import label_plot
 
@@ -56,6 +54,8 @@ def _cell(value: object) -> str:
 
 def corpus_metadata(corpus: "CorpusVersion") -> dict[str, Any]:
     """What is stored, what was left out, and why."""
+    import dagster as dg  # not above: `hc metrics` prints these rows without it
+
     counts = corpus.counts
     labels = [
         {"label": label, "gold mentions": number, "mapped": "yes"}
@@ -85,6 +85,8 @@ def corpus_metadata(corpus: "CorpusVersion") -> dict[str, Any]:
 
 def model_files_metadata(model: "InstalledModel") -> dict[str, Any]:
     """Identity, size and card of a model."""
+    import dagster as dg
+
     card = {k: v for k, v in model.entry.card.model_dump().items() if v is not None}
     files = [{"file": f.path, "bytes": f.size, "sha256": f.sha256[:16]} for f in model.files]
     return {
@@ -98,6 +100,8 @@ def model_files_metadata(model: "InstalledModel") -> dict[str, Any]:
 
 def extraction_metadata(part: "ExtractionPart", inputs: "InputsPart") -> dict[str, Any]:
     """Counts, speed, and which labels the model gave."""
+    import dagster as dg
+
     labels = [{"label": label, "mentions": n} for label, n in sorted(part.labels.items())]
     shown = {
         "notes": part.notes,
@@ -122,6 +126,8 @@ def metrics_metadata(
     part: "MetricsPart", gates: "GatesPart", scores: "pl.DataFrame"
 ) -> dict[str, Any]:
     """Headline floats under their MLflow names, gates, tables, and a plot of the labels."""
+    import dagster as dg
+
     headline = {
         name: value
         for name, value in part.values.items()
@@ -152,6 +158,8 @@ def comparison_metadata(
     gates: "Mapping[str, Sequence[GateResult]]",
 ) -> dict[str, Any]:
     """Ranking, who is missing and why, differences in strict and exact F1, regression gates."""
+    import dagster as dg
+
     ranked = [
         {
             "rank": model.rank,
