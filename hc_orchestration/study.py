@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -125,6 +125,22 @@ class Alerts(StrictModel):
     missing_after_hours: float = Field(default=6.0, gt=0, le=168)
 
 
+class ExtractionSettings(StrictModel):
+    """How models are run over the notes; it changes the time that takes and nothing else.
+
+    Attributes:
+        engine: `local`: processes of this machine; `ray`: actors of a Ray cluster.
+        processes: How many hold the model; `auto` looks at cores, memory, the model and the notes,
+            or takes every CPU of the cluster.
+        ray_address: Of the cluster (`auto`, `ray://head:10001`); without it, one of this machine.
+    """
+
+    engine: Literal["local", "ray"] = "local"
+
+    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
+    ray_address: str | None = None
+
+
 class Study(StrictModel):
     """A study: which notes, which labels, for whom and why.
 
@@ -137,6 +153,7 @@ class Study(StrictModel):
         provenance: How records name things.
         quarantine: How much of the corpora may be unusable.
         alerts: Whom to tell of what goes wrong.
+        extraction: How models are run.
         privacy: What may leave the tables; its smallest cell also screens the context.
     """
 
@@ -152,6 +169,7 @@ class Study(StrictModel):
     schedule: Schedule = Schedule()
     quarantine: Quarantine = Quarantine()
     alerts: Alerts = Alerts()
+    extraction: ExtractionSettings = ExtractionSettings()
     privacy: Privacy = Privacy()
     provenance: ProvenanceProfile = Field(default_factory=ProvenanceProfile)
 

@@ -14,6 +14,7 @@ from hc_orchestration.cli.models import models_app
 from hc_orchestration.cli.operations import doctor, ui
 from hc_orchestration.cli.promote import promote
 from hc_orchestration.cli.provenance import provenance_app
+from hc_orchestration.cli.tables import tables_app
 from hc_orchestration.errors import ConfigurationError, HcError
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
     help="Evaluate clinical NER models on your notes, with evidence. Not a medical device.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain help: rich would take longer to load than all the rest
     pretty_exceptions_enable=False,
 )
 for command in (evaluate, metrics, compare, promote, doctor, ui):
@@ -30,6 +32,7 @@ app.add_typer(corpus_app, name="corpus")
 app.add_typer(export_app, name="export")
 app.add_typer(mlflow_app, name="mlflow")
 app.add_typer(provenance_app, name="provenance")
+app.add_typer(tables_app, name="tables")
 
 
 def main() -> None:

@@ -1,45 +1,45 @@
-"""The local engine: texts through one loaded model in this process, batch by batch."""
+"""One loaded model in one process: batches of texts in, checked and packed spans out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 from hc_orchestration.errors import ModelError
+from hc_orchestration.extraction.results import Extracted, Unprocessed
 from hc_orchestration.models.loaders import ModelSpan, NerModel
-from hc_orchestration.models.predictions import NoteEntities, NoteText
+from hc_orchestration.models.predictions import NoteEntities, NoteText, pack
 
 
-def extract_batches(
-    model: NerModel, batches: Iterable[Sequence[NoteText]]
-) -> Iterator[list[NoteEntities]]:
+def extract_batches(model: NerModel, batches: Iterable[Sequence[NoteText]]) -> Generator[Extracted]:
     """Yield the entities of each batch as soon as the model has given them.
 
-    Before a note that the model raises on ends all, the other notes of its batch are yielded.
+    A note that the model raises on is set aside by its id and the exception's class, never the
+    exception's own words, which may quote the note; the others of its batch are done.
 
     Raises:
-        ModelError: The model raised on a note, or gave spans that do not lie in it; the message
-            names the note's id and the exception's class, never the exception's own words, which
-            may quote the note.
+        ModelError: The model broke its contract: no list of spans for each text, or a span that
+            does not lie in its note. The message names the note's id.
     """
-    for batch in batches:
-        failures: list[str] = []
-        rows = _extract(model, batch, failures)
-        if rows or not failures:
-            yield rows
-        if failures:
-            more = f" (and on {len(failures) - 1} more)" if len(failures) > 1 else ""
-            message = f"the model raised {failures[0]}{more}."
-            raise ModelError(message)
+    return (extract_batch(model, batch) for batch in batches)
 
 
-def _extract(model: NerModel, batch: Sequence[NoteText], failures: list[str]) -> list[NoteEntities]:
+def extract_batch(model: NerModel, batch: Sequence[NoteText]) -> Extracted:
+    """The entities of one batch; see `extract_batches`."""
+    unprocessed: list[Unprocessed] = []
+    rows = _extract(model, batch, unprocessed)
+    return Extracted(pack(rows), sum(len(note.text) for note in batch), tuple(unprocessed))
+
+
+def _extract(
+    model: NerModel, batch: Sequence[NoteText], unprocessed: list[Unprocessed]
+) -> list[NoteEntities]:
     try:
         found = model.extract([note.text for note in batch])
     except Exception as error:  # noqa: BLE001 - a model may raise anything
         if len(batch) == 1:
-            failures.append(f"{type(error).__name__} on note {batch[0].note_id}")
+            unprocessed.append(Unprocessed(batch[0].note_id, f"raised {type(error).__name__}"))
             return []
         middle = len(batch) // 2
         halves = (batch[:middle], batch[middle:])
-        return [row for half in halves for row in _extract(model, half, failures)]
+        return [row for half in halves for row in _extract(model, half, unprocessed)]
     if not isinstance(found, list) or not all(isinstance(spans, list) for spans in found):
         message = "the model gave no list of spans for each text."
         raise ModelError(message)

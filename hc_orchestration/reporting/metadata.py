@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
 from hc_orchestration.reporting.intervals import halves, interval, probability
 from hc_orchestration.reporting.plots import label_plot
 
@@ -57,6 +55,8 @@ def _cell(value: object) -> str:
 
 def corpus_metadata(corpus: "CorpusVersion") -> dict[str, Any]:
     """What is stored, what was left out, and why."""
+    import dagster as dg  # not above: `hc metrics` prints these rows without it
+
     counts = corpus.counts
     labels = [
         {"label": label, "gold mentions": number, "mapped": "yes"}
@@ -86,6 +86,8 @@ def corpus_metadata(corpus: "CorpusVersion") -> dict[str, Any]:
 
 def model_files_metadata(model: "InstalledModel") -> dict[str, Any]:
     """Identity, size and card of a model."""
+    import dagster as dg
+
     card = {k: v for k, v in model.entry.card.model_dump().items() if v is not None}
     files = [{"file": f.path, "bytes": f.size, "sha256": f.sha256[:16]} for f in model.files]
     return {
@@ -99,6 +101,8 @@ def model_files_metadata(model: "InstalledModel") -> dict[str, Any]:
 
 def extraction_metadata(part: "ExtractionPart", inputs: "InputsPart") -> dict[str, Any]:
     """Counts, speed, and which labels the model gave."""
+    import dagster as dg
+
     labels = [{"label": label, "mentions": n} for label, n in sorted(part.labels.items())]
     shown = {
         "notes": part.notes,
@@ -107,6 +111,8 @@ def extraction_metadata(part: "ExtractionPart", inputs: "InputsPart") -> dict[st
         "entities": part.entities,
         "entities_per_note": part.entities / part.notes if part.notes else None,
         "device": part.device,
+        "processes": part.processes,
+        "workers_lost": part.workers_lost or None,
         "seconds": part.seconds,
         "notes_per_second": part.notes_per_second,
         "corpus_version": inputs.corpus_version,
@@ -121,6 +127,8 @@ def metrics_metadata(
     part: "MetricsPart", gates: "GatesPart", scores: "pl.DataFrame"
 ) -> dict[str, Any]:
     """Headline floats under their MLflow names, gates, tables, and a plot of the labels."""
+    import dagster as dg
+
     headline = {
         name: value
         for name, value in part.values.items()
@@ -151,6 +159,8 @@ def comparison_metadata(
     gates: "Mapping[str, Sequence[GateResult]]",
 ) -> dict[str, Any]:
     """Ranking, who is missing and why, differences in strict and exact F1, regression gates."""
+    import dagster as dg
+
     ranked = [
         {
             "rank": model.rank,

@@ -47,7 +47,11 @@ def extract(step: "EvaluationStep") -> tuple[InputsPart, ExtractionPart]:
         selection=corpus.selection,
     )
     outcome = extract_corpus(
-        installed, corpus.version, workspace.entities, workspace.settings.locks
+        installed,
+        corpus.version,
+        workspace.entities,
+        workspace.settings.locks,
+        workspace.study.extraction,
     )
     version = workspace.entities.version(step.key) or 0
     per_note, labels = _summary(workspace, step.key, inputs, version)
@@ -70,6 +74,9 @@ def extract(step: "EvaluationStep") -> tuple[InputsPart, ExtractionPart]:
         files=files,
         started_at=step.begun,
         device=outcome.device,
+        engine=outcome.engine,
+        processes=outcome.processes,
+        workers_lost=outcome.lost,
     )
 
 

@@ -100,6 +100,11 @@ class CorpusTables:
         rows = self._store.scan(CORPORA).sort("stored_at").tail(1).collect()
         return _version(rows.row(0, named=True)) if rows.height else None
 
+    def versions(self) -> list[CorpusVersion]:
+        """Every corpus that was ever stored, the oldest first."""
+        rows = self._store.scan(CORPORA).sort("stored_at").collect()
+        return [_version(row) for row in rows.to_dicts()]
+
     def required(self) -> CorpusVersion:
         """The corpus stored last.
 
@@ -147,6 +152,10 @@ class CorpusTables:
     def notes(self, version: int) -> pl.LazyFrame:
         """The notes of a version, text included."""
         return self._store.scan(NOTES, version)
+
+    def note_files(self, version: int) -> list[str]:
+        """Where the Parquet files of a version's notes are."""
+        return self._store.file_uris(NOTES, version)
 
     def quarantine(self, version: int) -> pl.DataFrame:
         """The rejects of a version: source, position, reason, digest."""

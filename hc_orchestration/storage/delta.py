@@ -5,7 +5,7 @@ Every write goes through `DeltaStore._commit`, which retries when another writer
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+
+_KEEP_HISTORY: dict[str, str | None] = {
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+}
+"""Delta would forget versions after 30 days; records name versions, and are read years later."""
 
 _ATTEMPTS = 12
 _FIRST_PAUSE_S = 0.02
@@ -143,6 +149,42 @@ class DeltaStore:
         except TableNotFoundError:
             return None
 
+    def file_uris(self, spec: TableSpec, version: int) -> list[str]:
+        """Where the Parquet files of a version are, for a reader that is not ours."""
+        return DeltaTable(self.uri(spec), version=version).file_uris()
+
+    def files(self, spec: TableSpec) -> int | None:
+        """How many files the newest version of a table has, or None when it does not exist."""
+        try:
+            return len(DeltaTable(self.uri(spec)).file_uris())
+        except TableNotFoundError:
+            return None
+
+    def compact(self, spec: TableSpec) -> int:
+        """Rewrite small files as few large ones; returns how many were. No row changes."""
+        return self._commit(spec, lambda table: int(table.optimize.compact()["numFilesRemoved"]))
+
+    def vacuum(self, spec: TableSpec, versions: Sequence[int], days: int) -> int:
+        """Delete files of old versions; returns how many.
+
+        Args:
+            spec: The table.
+            versions: Versions whose files stay, beside those of the newest.
+            days: Files that were in use within so many days stay too.
+        """
+
+        def sweep(table: DeltaTable) -> int:
+            kept = [version for version in versions if version <= table.version()]
+            deleted = table.vacuum(
+                retention_hours=24 * days,
+                dry_run=False,
+                enforce_retention_duration=False,  # ours is what the caller says
+                keep_versions=kept,
+            )
+            return len(deleted)
+
+        return self._commit(spec, sweep)
+
     def uri(self, spec: TableSpec) -> str:
         """Where a table lies."""
         return f"{self._root}/{spec.path}"
@@ -173,7 +215,9 @@ class DeltaStore:
         except TableNotFoundError:
             private_folder(self._locks)
             with FileLock(self._locks / "tables.lock"):
-                return DeltaTable.create(uri, schema=_arrow_schema(spec), mode="ignore")
+                return DeltaTable.create(
+                    uri, schema=_arrow_schema(spec), mode="ignore", configuration=_KEEP_HISTORY
+                )
 
 
 class _Stream:

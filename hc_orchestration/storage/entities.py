@@ -1,11 +1,10 @@
 """One entities table a model: offsets and labels of each note, never its words."""
 
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 
 import polars as pl
 
-from hc_orchestration.models.predictions import NoteEntities, NoteText, PredictedSpan
+from hc_orchestration.models.predictions import NoteEntities, NoteText, PackedEntities, pack
 from hc_orchestration.storage.corpus import CorpusTables
 from hc_orchestration.storage.delta import DeltaStore, TableSpec
 
@@ -20,6 +19,9 @@ SPANS = pl.List(
         }
     )
 )
+SMALL_FILES = 8
+"""A table of so many files is worth rewriting; fewer cost a reader next to nothing."""
+
 _ROW = ("note_id", "text_sha256", "model_fingerprint")
 
 
@@ -59,16 +61,27 @@ class EntityTables:
             for part in frame.iter_slices(batch):
                 yield [NoteText(*row) for row in part.iter_rows()]
 
+    def note_files(self, corpus_version: int) -> list[str]:
+        """Where the Parquet files of the notes are, for an engine that reads them itself."""
+        return self._corpus.note_files(corpus_version)
+
     def insert(self, model_key: str, fingerprint: str, rows: Sequence[NoteEntities]) -> int:
         """Store the rows that are not there yet; returns how many that were."""
-        columns = {
-            "note_id": [row.note_id for row in rows],
-            "text_sha256": [row.text_sha256 for row in rows],
-            "model_fingerprint": [fingerprint] * len(rows),
-            "spans": [[_span_fields(span) for span in row.spans] for row in rows],
-        }
+        return self.insert_packed(model_key, fingerprint, [pack(rows)])
+
+    def insert_packed(
+        self, model_key: str, fingerprint: str, packed: Sequence[PackedEntities]
+    ) -> int:
+        """Store the rows that are not there yet in one commit; returns how many that were."""
+        frame = pl.concat([_frame(part) for part in packed])
+        rows = frame.with_columns(model_fingerprint=pl.lit(fingerprint))
+        return self._store.insert_missing(entities_table(model_key), rows)
+
+    def compact(self, model_key: str) -> None:
+        """Make few files of the many that one extraction's commits leave."""
         table = entities_table(model_key)
-        return self._store.insert_missing(table, pl.DataFrame(columns, schema=dict(table.schema)))
+        if (self._store.files(table) or 0) >= SMALL_FILES:
+            self._store.compact(table)
 
     def version(self, model_key: str) -> int | None:
         """Newest version of the model's table, or None when nothing was ever stored."""
@@ -88,5 +101,33 @@ class EntityTables:
         return ours.with_columns(pl.col("spans").cast(SPANS))  # old tables know no concepts
 
 
-def _span_fields(span: PredictedSpan) -> dict[str, int | str | float | None]:
-    return dict(zip_longest(("start", "end", "label", "score", "concept"), span))
+def _frame(packed: PackedEntities) -> pl.DataFrame:
+    """note_id, text_sha256 and spans of each note."""
+    labels = pl.Series(packed.labels, dtype=pl.String)
+    spans = pl.DataFrame(
+        {
+            "start": pl.Series(packed.starts, dtype=pl.Int64),
+            "end": pl.Series(packed.ends, dtype=pl.Int64),
+            "label": labels.gather(pl.Series(packed.label_numbers, dtype=pl.UInt32)),
+            "score": pl.Series(packed.scores or [None] * len(packed.starts), dtype=pl.Float64),
+            "concept": pl.Series(packed.concepts or [None] * len(packed.starts), dtype=pl.String),
+        }
+    )
+    notes = pl.DataFrame(
+        {
+            "note_id": packed.note_ids,
+            "text_sha256": packed.text_sha256,
+            "spans_here": packed.counts,
+        },
+        schema={"note_id": pl.String, "text_sha256": pl.String, "spans_here": pl.UInt32},
+    ).with_row_index("note")
+    owners = notes.select(pl.col("note").repeat_by("spans_here").explode().drop_nulls())
+    listed = (
+        spans.select(pl.struct(pl.all()).alias("spans"))
+        .with_columns(owners["note"])
+        .group_by("note")
+        .agg("spans")
+    )
+    joined = notes.join(listed, on="note", how="left", maintain_order="left")
+    none = pl.lit([], dtype=SPANS)
+    return joined.select("note_id", "text_sha256", pl.col("spans").fill_null(none).cast(SPANS))

@@ -134,6 +134,10 @@ class ExtractionPart(RecordPart):
 
     Attributes:
         device: Where the model ran; None when every note had a row already.
+        engine: `local` or `ray`.
+        processes: How many ran the model; 0 when every note had a row already, None in records of
+            before they were counted.
+        workers_lost: How many of them died and were replaced, their notes repeated.
     """
 
     notes: int
@@ -147,6 +151,9 @@ class ExtractionPart(RecordPart):
     files: tuple[StoredFile, ...]
     started_at: datetime
     device: str | None = None
+    engine: str = "local"
+    processes: int | None = None
+    workers_lost: int = 0
 
 
 class MetricsPart(RecordPart):

@@ -103,8 +103,9 @@ def _params(record: EvaluationRecord) -> dict[str, object]:
         }
     if record.extraction:
         params |= {
-            "extraction.engine": "local",
+            "extraction.engine": record.extraction.engine,
             "extraction.device": record.extraction.device,
+            "extraction.processes": record.extraction.processes,
             "extraction.reused": record.extraction.reused,
             "extraction.extracted": record.extraction.extracted,
         }

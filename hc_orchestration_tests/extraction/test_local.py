@@ -8,8 +8,9 @@ import pytest
 
 from hc_orchestration.errors import ModelError
 from hc_orchestration.extraction.local import extract_batches
+from hc_orchestration.extraction.results import Unprocessed
 from hc_orchestration.models.loaders import ModelSpan
-from hc_orchestration.models.predictions import NoteEntities, NoteText
+from hc_orchestration.models.predictions import NoteEntities, NoteText, PackedEntities
 
 
 def note(note_id: str, text: str) -> NoteText:
@@ -39,15 +40,38 @@ def chokes_on_abernathy(text: str) -> list[ModelSpan]:
     return whole(text)
 
 
+def unpacked(packed: PackedEntities) -> list[NoteEntities]:
+    """The rows that were packed; each span with its concept only where one was given."""
+    spans = [
+        (
+            int(start),
+            int(end),
+            packed.labels[label],
+            None if packed.scores is None else packed.scores[place],
+        )
+        for place, (start, end, label) in enumerate(
+            zip(packed.starts, packed.ends, packed.label_numbers, strict=True)
+        )
+    ]
+    rows = []
+    for note_id, digest, count in zip(
+        packed.note_ids, packed.text_sha256, packed.counts, strict=True
+    ):
+        rows.append(NoteEntities(note_id, digest, tuple(spans[:count])))
+        del spans[:count]
+    return rows
+
+
 def only_row(spans: list[ModelSpan]) -> NoteEntities:
-    ((row,),) = extract_batches(FakeModel(lambda _: spans), [[note("n1", "Severe flu")]])
+    (result,) = extract_batches(FakeModel(lambda _: spans), [[note("n1", "Severe flu")]])
+    (row,) = unpacked(result.entities)
     return row
 
 
 def test_each_note_has_a_row_with_its_id_and_text_digest() -> None:
     model = FakeModel(lambda text: [] if text == "Well" else whole(text))
     batches = [[note("n1", "flu"), note("n2", "Well")], [note("n3", "gout")]]
-    assert list(extract_batches(model, batches)) == [
+    assert [unpacked(result.entities) for result in extract_batches(model, batches)] == [
         [
             NoteEntities("n1", "digest of n1", ((0, 3, "DISEASE", None),)),
             NoteEntities("n2", "digest of n2", ()),
@@ -77,19 +101,16 @@ def test_score_of_zero_is_a_score() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 @pytest.mark.parametrize("position", ["first", "last"])
-def test_model_that_raises_on_one_text_names_the_note_and_not_its_words(
+def test_note_that_the_model_raises_on_is_set_aside_by_id_and_the_others_are_done(
     size: int, position: str
 ) -> None:
     notes = [note(f"n{number}", "flu") for number in range(size)]
     notes[0 if position == "first" else -1] = note("bad-one", "Mrs Abernathy has flu")
-    given = extract_batches(FakeModel(chokes_on_abernathy), [notes])
-    kept = [row.note_id for row in next(given)] if size > 1 else []
-    with pytest.raises(ModelError) as caught:
-        next(given)
-    assert str(caught.value) == "the model raised RuntimeError on note bad-one."
-    assert caught.value.__cause__ is None
-    assert caught.value.__context__ is None
-    assert kept == [each.note_id for each in notes if each.note_id != "bad-one"]
+    (result,) = extract_batches(FakeModel(chokes_on_abernathy), [notes])
+    assert result.unprocessed == (Unprocessed("bad-one", "raised RuntimeError"),)
+    others = [note.note_id for note in notes if note.note_id != "bad-one"]
+    assert list(result.entities.note_ids) == others
+    assert len(result.entities.starts) == len(others)
 
 
 def test_model_that_fails_on_a_full_batch_only_is_given_smaller_ones() -> None:
@@ -100,8 +121,8 @@ def test_model_that_fails_on_a_full_batch_only_is_given_smaller_ones() -> None:
             return super().extract(texts)
 
     notes = [note(f"n{number}", "flu" * (number + 1)) for number in range(5)]
-    (rows,) = extract_batches(NarrowModel(whole), [notes])
-    assert [(row.note_id, row.spans[0][1]) for row in rows] == [
+    (result,) = extract_batches(NarrowModel(whole), [notes])
+    assert [(row.note_id, row.spans[0][1]) for row in unpacked(result.entities)] == [
         ("n0", 3),
         ("n1", 6),
         ("n2", 9),
@@ -142,5 +163,6 @@ def test_span_outside_the_note_is_refused_naming_the_note(span: ModelSpan) -> No
 def test_offsets_count_code_points() -> None:
     text = "\U0001f637 flu"
     model = FakeModel(lambda _: [(2, 5, "DISEASE")])
-    ((row,),) = extract_batches(model, [[note("n1", text)]])
+    (result,) = extract_batches(model, [[note("n1", text)]])
+    (row,) = unpacked(result.entities)
     assert row.spans == ((2, 5, "DISEASE", None),)

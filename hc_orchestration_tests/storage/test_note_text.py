@@ -88,7 +88,7 @@ def test_a_note_that_a_model_quotes_in_its_error_is_found_in_the_notes_table_onl
     shown = [call("corpus", "show"), call("models", "show", QUOTING), call("metrics")]
 
     assert outcome.code == 1
-    assert f"failed {QUOTING}: the model raised ValueError on note s0." in outcome.squeezed
+    assert "could not process 1 of 7 notes: it raised ValueError on note s0." in outcome.squeezed
     corpus = Workspace(settings).corpus.required()
     assert (corpus.notes, corpus.counts["quarantined"]) == (len(NOTES) + 1, 3)
     held = holders(settings.home)

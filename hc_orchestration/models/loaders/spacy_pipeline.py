@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from spacy.language import Language
 
 _MISSING_FACTORY = re.compile(r"\[E002\] Can't find factory for '([^']+)'")
+_ON_CPU, _ON_GPU = 16, 128
+"""Texts that go through the layers together: a CPU's cache holds few, a GPU wants many."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -51,7 +54,7 @@ class SpacyModel:
                 else (entity.start_char, entity.end_char, entity.label_, None, concept)
                 for entity in doc.ents
             ]
-            for doc in self._nlp.pipe(texts, batch_size=64)
+            for doc in self._nlp.pipe(texts, batch_size=_ON_CPU if self.device == CPU else _ON_GPU)
         ]
 
 
