@@ -5,7 +5,7 @@ Every write goes through `DeltaStore._commit`, which retries when another writer
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,23 @@ T = TypeVar("T")
 _ATTEMPTS = 12
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
+_PROPERTIES = {
+    # Statistics would copy the first characters of ids and texts into the log of the table.
+    "delta.dataSkippingNumIndexedCols": "0",
+    # An evaluation reads the versions that it pinned, however old they are.
+    "delta.enableExpiredLogCleanup": "false",
+}
+_FORGET = {
+    **_PROPERTIES,
+    "delta.enableExpiredLogCleanup": "true",
+    "delta.logRetentionDuration": "interval 0 days",
+    "delta.deletedFileRetentionDuration": "interval 0 days",
+}
+_REMEMBER = {
+    **_PROPERTIES,
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 7 days",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +72,8 @@ class DeltaStore:
         rows = frame.select(list(spec.schema))
 
         def write(table: DeltaTable) -> int:
-            write_deltalake(table, rows, mode="append")
+            # A table made by an older version of this package gets the new columns.
+            write_deltalake(table, rows, mode="append", schema_mode="merge")
             return table.version()
 
         return self._commit(spec, write)
@@ -101,7 +119,13 @@ class DeltaStore:
             stream = _Stream(spec, batches())
             reader = stream.reader()
             try:
-                write_deltalake(table, reader, mode="overwrite", commit_properties=properties)
+                write_deltalake(
+                    table,
+                    reader,
+                    mode="overwrite",
+                    schema_mode="overwrite",
+                    commit_properties=properties,
+                )
             except Exception:
                 if stream.error is not None:
                     raise stream.error from None
@@ -121,13 +145,23 @@ class DeltaStore:
         except TableNotFoundError:
             if version is None:
                 return spec.empty().lazy()
-            message = f"table {spec.path} does not exist, so it has no version {version}."
+            message = (
+                f"table {spec.path} has no version {version}: there is no such table, or a purge "
+                "removed that version."
+            )
             raise StorageError(message) from None
         except Exception as error:  # noqa: BLE001 - deltalake raises many things
             which = "its newest version" if version is None else f"version {version}"
             message = f"table {spec.path}: {which} cannot be read ({type(error).__name__})."
             raise StorageError(message) from None
-        return pl.scan_delta(table).select(list(spec.schema))
+        rows = pl.scan_delta(table)
+        there = {field.name for field in table.schema().fields}
+        lacking = [
+            pl.lit(None, dtype=kind).alias(name)
+            for name, kind in spec.schema.items()
+            if name not in there  # written by an older version of this package
+        ]
+        return rows.with_columns(lacking).select(list(spec.schema))
 
     def version(self, spec: TableSpec) -> int | None:
         """The newest version of a table, or None when it does not exist."""
@@ -135,6 +169,56 @@ class DeltaStore:
             return DeltaTable(self._uri(spec)).version()
         except TableNotFoundError:
             return None
+
+    def paths(self) -> list[str]:
+        """The tables that there are, by their path below the root."""
+        from fsspec.core import url_to_fs
+
+        filesystem, root = url_to_fs(self._root)
+        logs = [f"{root}/{depth}/_delta_log" for depth in ("*", "*/*")]
+        found = (str(path) for pattern in logs for path in filesystem.glob(pattern))
+        return sorted(path[len(root) + 1 :].rpartition("/")[0] for path in found)
+
+    def version_of(self, path: str) -> int:
+        """The newest version of a table that exists."""
+        return DeltaTable(f"{self._root}/{path}").version()
+
+    def columns(self, path: str) -> list[str]:
+        """The columns of a table that exists."""
+        return [field.name for field in DeltaTable(f"{self._root}/{path}").schema().fields]
+
+    def holds(self, path: str, column: str, values: Sequence[str]) -> bool:
+        """Whether the newest version of a table has a row with one of the values."""
+        rows = pl.scan_delta(DeltaTable(f"{self._root}/{path}"))
+        return not rows.filter(pl.col(column).is_in(list(values))).head(1).collect().is_empty()
+
+    def purge(self, path: str, column: str, values: Sequence[str]) -> int:
+        """Delete rows from every version of a table; returns the only version that is left.
+
+        Older versions go with their files and their log, since both hold the rows: afterwards
+        nobody can read them. The values stand in no commit.
+        """
+        spec = TableSpec(path, {column: pl.String})
+        unwanted = pl.DataFrame({column: list(values)}, schema=dict(spec.schema))
+
+        def delete(table: DeltaTable) -> None:
+            merge = table.merge(
+                unwanted, f"old.{column} = gone.{column}", source_alias="gone", target_alias="old"
+            )
+            merge.when_matched_delete().execute()
+
+        def properties(wanted: Mapping[str, str]) -> Callable[[DeltaTable], None]:
+            return lambda table: table.alter.set_table_properties(dict(wanted))
+
+        self._commit(spec, delete)
+        self._commit(spec, properties(_FORGET))
+        table = DeltaTable(self._uri(spec))
+        table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+        table.update_incremental()
+        table.create_checkpoint()
+        table.cleanup_metadata()
+        self._commit(spec, properties(_REMEMBER))
+        return DeltaTable(self._uri(spec)).version()
 
     def _commit(self, spec: TableSpec, operation: Callable[[DeltaTable], T]) -> T:
         """Run a write on a freshly loaded table, again if another writer committed first.
@@ -162,7 +246,9 @@ class DeltaStore:
         except TableNotFoundError:
             private_folder(self._locks)
             with FileLock(self._locks / "tables.lock"):
-                return DeltaTable.create(uri, schema=_arrow_schema(spec), mode="ignore")
+                return DeltaTable.create(
+                    uri, schema=_arrow_schema(spec), mode="ignore", configuration=_PROPERTIES
+                )
 
     def _uri(self, spec: TableSpec) -> str:
         return f"{self._root}/{spec.path}"
