@@ -17,6 +17,7 @@ from hc_orchestration.storage.files import FileStore
 from hc_orchestration.storage.metrics import MetricTables
 from hc_orchestration.storage.model_files import ModelFileTables
 from hc_orchestration.storage.promotions import PromotionTable
+from hc_orchestration.storage.purges import PurgeLog
 from hc_orchestration.storage.records import Records
 from hc_orchestration.study import Study, load_study
 
@@ -45,55 +46,70 @@ class Workspace:
             ConfigurationError: The study asks for pseudonyms and the salt cannot be read or made.
         """
         study = self.study
-        pseudonyms = self._pseudonyms if study.privacy.pseudonymize_note_ids else None
+        pseudonyms = self.pseudonyms if study.privacy.pseudonymize_note_ids else None
         read = study.corpora if sources is None else sources
-        return Ingestion(read, study.labels, pseudonyms, self._salted)
+        return Ingestion(read, study.labels, pseudonyms, self._salted, self._purged)
 
     def _salted(self) -> Pseudonyms:
-        return self._pseudonyms
+        return self.pseudonyms
+
+    def _purged(self, note_id: str) -> bool:
+        digests = self._purged_notes
+        return bool(digests) and self.pseudonyms.of_purged(note_id) in digests
 
     @cached_property
-    def _pseudonyms(self) -> Pseudonyms:
+    def _purged_notes(self) -> frozenset[str]:
+        return frozenset(digest for purge in self.purges.all() for digest in purge.notes)
+
+    @cached_property
+    def pseudonyms(self) -> Pseudonyms:
+        """Digests with the salt of this deployment, which is made when it is first needed."""
         return Pseudonyms(salt(self.settings))
 
     @cached_property
-    def _delta(self) -> DeltaStore:
+    def delta(self) -> DeltaStore:
+        """The store of all tables."""
         return DeltaStore(self.settings.storage, self.settings.locks)
 
     @cached_property
     def corpus(self) -> CorpusTables:
         """Notes, quarantine, corpus versions."""
-        return CorpusTables(self._delta)
+        return CorpusTables(self.delta)
 
     @cached_property
     def entities(self) -> EntityTables:
         """What models found."""
-        return EntityTables(self._delta, self.corpus)
+        return EntityTables(self.delta, self.corpus)
 
     @cached_property
     def model_files(self) -> ModelFileTables:
         """Which files models consist of."""
-        return ModelFileTables(self._delta)
+        return ModelFileTables(self.delta)
 
     @cached_property
     def metrics(self) -> MetricTables:
         """Scores and note-level counts."""
-        return MetricTables(self._delta)
+        return MetricTables(self.delta)
 
     @cached_property
     def comparisons(self) -> ComparisonTable:
         """Stored comparisons."""
-        return ComparisonTable(self._delta)
+        return ComparisonTable(self.delta)
 
     @cached_property
     def promotions(self) -> PromotionTable:
         """Who the champion is, and was."""
-        return PromotionTable(self._delta)
+        return PromotionTable(self.delta)
 
     @cached_property
     def records(self) -> Records:
         """Evaluation records."""
-        return Records(self._delta)
+        return Records(self.delta)
+
+    @cached_property
+    def purges(self) -> PurgeLog:
+        """Which notes were removed from everything."""
+        return PurgeLog(self.delta)
 
     @cached_property
     def files(self) -> FileStore:
