@@ -1,5 +1,6 @@
 """The entry point of `hc`. Exit codes: 0 done, 1 failed, 2 bad use; `--json` for programs."""
 
+import os
 import sys
 
 import typer
@@ -32,7 +33,11 @@ app.add_typer(provenance_app, name="provenance")
 
 
 def main() -> None:
-    """Entry point: errors of ours become one line, never a traceback."""
+    """Entry point: errors of ours become one line, never a traceback.
+
+    What it writes, and what the processes that it starts write, only its own account may read.
+    """
+    os.umask(0o077)
     try:
         app()
     except ConfigurationError as error:
