@@ -41,6 +41,7 @@ def evaluation_assets(models: dg.PartitionsDefinition[str]) -> list[dg.AssetsDef
         deps=[notes_corpus, model_files],
         group_name=GROUP,
         kinds={"spacy", "deltalake"},
+        pool="extraction",
         owners=OWNERS,
         code_version="1",
         description=(

@@ -16,7 +16,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from filelock import FileLock
 
-from hc_orchestration.errors import StorageError
+from hc_orchestration.errors import BusyStorageError, StorageError
 from hc_orchestration.home import private_folder
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class DeltaStore:
         """Run a write on a freshly loaded table, again if another writer committed first.
 
         Raises:
-            StorageError: Others kept committing first for the whole of the bounded retries.
+            BusyStorageError: Others kept committing first for the whole of the bounded retries.
         """
         table = self._open(spec)
         for attempt in range(_ATTEMPTS):
@@ -237,7 +237,7 @@ class DeltaStore:
         message = (
             f"table {spec.path}: other writers committed first {_ATTEMPTS} times. Run it again."
         )
-        raise StorageError(message)
+        raise BusyStorageError(message)
 
     def _open(self, spec: TableSpec) -> DeltaTable:
         uri = self._uri(spec)
