@@ -5,6 +5,7 @@ import sys
 
 import typer
 
+from hc_orchestration.cli.backup import backup, restore
 from hc_orchestration.cli.compare import compare
 from hc_orchestration.cli.corpus import corpus_app
 from hc_orchestration.cli.evaluate import evaluate
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (evaluate, metrics, compare, doctor, ui):
+for command in (evaluate, metrics, compare, doctor, ui, backup, restore):
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(corpus_app, name="corpus")
