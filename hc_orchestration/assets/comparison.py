@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from hc_orchestration.assets.columns import COMPARISON, table_metadata
 from hc_orchestration.assets.corpus import OWNERS
 from hc_orchestration.resources.withholding import words_withheld
 from hc_orchestration.resources.workspace import WorkspaceResource
@@ -15,6 +16,7 @@ def comparison_asset(evaluation_metrics: dg.AssetsDefinition) -> dg.AssetsDefini
             dg.AssetDep(evaluation_metrics.key, partition_mapping=dg.AllPartitionMapping()),
         ],
         group_name="comparison",
+        metadata=table_metadata("comparisons", COMPARISON),
         kinds={"deltalake"},
         owners=OWNERS,
         code_version="2",

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from hc_orchestration.assets.columns import NOTES, table_metadata
 from hc_orchestration.resources.withholding import words_withheld
 from hc_orchestration.resources.workspace import WorkspaceResource
 
@@ -10,6 +11,7 @@ OWNERS = ["team:clinical-nlp"]
 
 @dg.asset(
     group_name="corpus",
+    metadata=table_metadata("notes", NOTES),
     kinds={"deltalake", "polars"},
     owners=OWNERS,
     code_version="1",

@@ -66,6 +66,7 @@ def corpus_metadata(corpus: "CorpusVersion") -> dict[str, Any]:
     ]
     reasons = [{"reason": key, "records": n} for key, n in sorted(counts["reasons"].items())]
     return {
+        "dagster/row_count": counts["stored"],
         "notes": counts["stored"],
         "annotated_notes": counts["annotated"],
         "quarantined": counts["quarantined"],
@@ -99,6 +100,7 @@ def extraction_metadata(part: "ExtractionPart", inputs: "InputsPart") -> dict[st
     """Counts, speed, and which labels the model gave."""
     labels = [{"label": label, "mentions": n} for label, n in sorted(part.labels.items())]
     shown = {
+        "dagster/row_count": part.notes,
         "notes": part.notes,
         "notes_reused": part.reused,
         "notes_extracted": part.extracted,
@@ -148,7 +150,7 @@ def comparison_metadata(
     champion: str | None,
     gates: "Mapping[str, Sequence[GateResult]]",
 ) -> dict[str, Any]:
-    """Ranking, who is missing and why, differences in strict and exact F1, regression gates."""
+    """Scores to plot over time, ranking, who is missing and why, differences, regression gates."""
     ranked = [
         {
             "rank": model.rank,
@@ -168,9 +170,17 @@ def comparison_metadata(
     results = [
         {"model": key, **row} for key, of_model in gates.items() for row in gate_rows(of_model)
     ]
+    plotted = {
+        f"{metric}.{model.key}": value
+        for model in models
+        if model.rank is not None
+        for metric in ("strict.f1", "exact.f1")
+        if (value := model.value(metric)) is not None
+    }
     return {
         "models": len(models),
         "compared": len(ranked),
+        **plotted,
         "champion": champion or "none",
         "ranking": dg.MetadataValue.md(markdown_table(ranked)),
         "missing": dg.MetadataValue.md(markdown_table(missing)),
