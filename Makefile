@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV_READY := $(VENV)/.ready-dev
 PACKAGES := hc_orchestration hc_orchestration_tests benchmarks
+JUDGE := hc_orchestration_tests/fhir
 
-.PHONY: setup evaluate ui test lint format corpus lock bench
+.PHONY: setup judge evaluate ui test lint format corpus train lock bench
 
 evaluate: $(READY)
 	$(BIN)/hc evaluate
@@ -32,14 +33,28 @@ corpus: $(READY)
 	$(BIN)/python -m hc_orchestration.corpora.inline \
 	  data/corpora/synthetic_notes/source data/corpora/synthetic_notes/notes.jsonl
 
+# The shipped models, made anew from the BC5CDR files in $(CORPUS); about 15 minutes on one core.
+train: $(READY)
+	@test -n "$(CORPUS)" || { echo "Say where the BC5CDR files are: make train CORPUS=folder" >&2; exit 1; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m hc_orchestration.models.training --corpus "$(CORPUS)" --output data/models
+
 bench: $(DEV_READY)
 	$(BIN)/python benchmarks/definitions_import.py
 	$(BIN)/python benchmarks/tracking_cost.py
+	$(BIN)/python benchmarks/model_speed.py
 	$(BIN)/python benchmarks/corpus_memory.py
 	$(BIN)/python benchmarks/scoring_speed.py
 	$(BIN)/python benchmarks/scoring_oracles.py
+	$(BIN)/python benchmarks/verify_records.py
 
 setup: $(DEV_READY)
+
+# Packages of others (Node) that judge our FHIR resources in the tests, which skip without them.
+judge: $(JUDGE)/node_modules/.package-lock.json
+
+$(JUDGE)/node_modules/.package-lock.json: $(JUDGE)/package-lock.json $(JUDGE)/.npmrc $(DEV_READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix $(JUDGE)
+	@touch $@
 
 # The locks hold every package with its hashes, so nothing is left to resolve (--no-deps); they name no
 # index, so any mirror will do. requirements.lock is what a user runs; requirements-dev.lock adds, at the

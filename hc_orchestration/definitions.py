@@ -15,6 +15,7 @@ from hc_orchestration.partitions import model_partitions
 from hc_orchestration.resources.workspace import MlflowResource, WorkspaceResource
 from hc_orchestration.schedules import nightly_schedule
 from hc_orchestration.sensors import (
+    alert_sensor,
     closing_sensors,
     comparison_sensor,
     evaluation_sensor,
@@ -57,6 +58,7 @@ def build_definitions(
             comparison_sensor(settings),
             *closing_sensors(settings),
             mlflow_sync_sensor(settings),
+            alert_sensor(settings),
         ],
         resources=resources,
         executor=dg.in_process_executor,  # the steps of one model are a chain: nothing to spread

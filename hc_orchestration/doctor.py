@@ -26,9 +26,11 @@ from hc_orchestration.home import prepare_home
 from hc_orchestration.resources.closing import close_evaluation, dead_runs, orphaned
 from hc_orchestration.resources.workspace import mlflow_projection
 from hc_orchestration.settings import Settings
+from hc_orchestration.storage.records import EvaluationRecord
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration.tracking.client import MlflowStore
 from hc_orchestration.tracking.dead import close_tracked_runs, dead_tracked_runs
+from hc_orchestration.tracking.projection import Record
 from hc_orchestration.tracking.sync import lacking
 
 
@@ -80,25 +82,40 @@ def _evaluations(
     instance: dg.DagsterInstance, workspace: Workspace, settings: Settings, *, repair: bool
 ) -> list[Finding]:
     projection = mlflow_projection(settings.tracking_uri, workspace)
-    findings = []
+    projection.ask_at_once()
+    findings: list[Finding] = []
     for record, status in orphaned(instance, workspace.records):
         if repair:
             close_evaluation(workspace.records, projection, record, status)
-        subject = f"evaluation {record.evaluation_id} of {record.model_key}"
+        subject = _named(record)
         problem = "says that it is running, but its Dagster run is over"
         findings.append(Finding(subject, problem, REPAIR, repair))
     return findings
+
+
+def _named(record: Record) -> str:
+    of_model = f" of {record.model_key}" if isinstance(record, EvaluationRecord) else ""
+    return f"{record.kind} {record.identity}{of_model}"
 
 
 def _mlflow(workspace: Workspace, settings: Settings, *, repair: bool) -> list[Finding]:
     store = MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url)
     findings = [
         Finding(
-            f"evaluation {record.evaluation_id} of {record.model_key}",
+            _named(record),
             "MLflow lacks part of its record",
             "hc mlflow sync",
         )
-        for record in lacking(workspace.records)
+        for record in lacking(workspace)
+    ]
+    findings += [
+        Finding(
+            f"promotion {promotion.promotion_id} of {promotion.model_key}",
+            "MLflow lacks it",
+            "hc mlflow sync",
+            mended=False,
+        )
+        for promotion in workspace.promotions.unshown()
     ]
     try:
         if outdated := mlflow_schema_findings(settings):

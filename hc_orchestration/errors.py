@@ -37,9 +37,21 @@ class TrackingError(HcError):
     """MLflow could not be reached or refused a call."""
 
 
+class TrackingTimeoutError(TrackingError):
+    """MLflow took a call and did not answer it in time."""
+
+
 class ProvenanceError(HcError):
     """A FHIR record that is not valid, or cannot be built from what is known."""
 
 
+class UploadError(HcError):
+    """A FHIR server that is away, or did not take all of a record."""
+
+
 class EvaluationError(HcError):
     """An evaluation that cannot be completed; it has no score."""
+
+
+class PromotionError(HcError):
+    """A model that cannot be promoted: no evaluation to stand on, or a reason that will not do."""

@@ -1,10 +1,12 @@
 """What follows a nightly corpus refresh or a new model; and what keeps records and MLflow true.
 
-The sensors that only close and synchronise run from the start: they ask for no work, they tell the
-truth. Those that start evaluations are off until somebody switches them on.
+The sensors that only close, synchronise and alert run from the start: they ask for no work, they
+tell the truth. Those that start evaluations are off until somebody switches them on.
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -18,8 +20,12 @@ from hc_orchestration.jobs import (
 )
 from hc_orchestration.models.catalogue import load_catalogue
 from hc_orchestration.models.store import absence
-from hc_orchestration.schedules import NIGHTLY_TAG
+from hc_orchestration.schedules import NIGHTLY, NIGHTLY_TAG, last_tick
 from hc_orchestration.settings import Settings
+from hc_orchestration.study import Study
+
+if TYPE_CHECKING:
+    from hc_orchestration.reporting.alerts import Alert
 
 _SYNC_EVERY_S = 60
 _PARTITION = "dagster/partition"
@@ -30,6 +36,7 @@ _OPEN = (
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
+_ALERT_EVERY_S = 60
 
 
 def evaluation_sensor(settings: Settings) -> dg.SensorDefinition:
@@ -197,23 +204,100 @@ def mlflow_sync_sensor(settings: Settings) -> dg.SensorDefinition:
         name="mlflow_sync",
         minimum_interval_seconds=_SYNC_EVERY_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Brings MLflow up to date from the evaluation records after it was away.",
+        description="Brings MLflow up to date from the records after it was away.",
     )
     def mlflow_sync(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        from hc_orchestration.resources.workspace import mlflow_projection
+        from hc_orchestration.resources.workspace import mlflow_projection, promotion_projection
         from hc_orchestration.storage.workspace import Workspace
+        from hc_orchestration.tracking.registry import synchronize_promotions
         from hc_orchestration.tracking.sync import lacking, synchronize
 
         workspace = Workspace(settings)
-        if not lacking(workspace.records):
+        if not lacking(workspace) and not workspace.promotions.unshown():
             return dg.SkipReason("MLflow shows every record")
         projection = mlflow_projection(settings.tracking_uri, workspace)
-        report = synchronize(workspace.records, projection, ask_mlflow=False)
-        for evaluation, reason in report.failed:
-            context.log.warning("evaluation %s: %s", evaluation, reason)
-        return dg.SkipReason(f"told MLflow of {len(report.projected)} evaluations")
+        report = synchronize(workspace, projection, ask_mlflow=False)
+        for untold in report.failed:
+            context.log.warning("%s %s: %s", untold.kind, untold.identity, untold.reason)
+        registry = promotion_projection(settings.tracking_uri, workspace)
+        promoted, failed = synchronize_promotions(workspace.promotions, registry, ask_mlflow=False)
+        for promotion, reason in failed:
+            context.log.warning("promotion %s: %s", promotion, reason)
+        told = f"told MLflow of {len(report.projected)} records"
+        return dg.SkipReason(f"{told} and {len(promoted)} promotions" if promoted else told)
 
     return mlflow_sync
+
+
+def alert_sensor(settings: Settings) -> dg.SensorDefinition:
+    """Tell the webhook and the log of what somebody should know, each once."""
+
+    @dg.sensor(
+        name="alerts",
+        minimum_interval_seconds=_ALERT_EVERY_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Sends failed gates, a beaten champion and missing nightly evaluations to the study's "
+            "webhook and to the log."
+        ),
+    )
+    def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        from hc_orchestration.reporting.alerts import alerts_since
+        from hc_orchestration.resources.alerting import AlertCursor, deliverer, send_new
+        from hc_orchestration.storage.workspace import Workspace
+
+        workspace = Workspace(settings)
+        now = datetime.now(UTC)
+        cursor = AlertCursor.read(context.cursor, now)
+        found = alerts_since(workspace, cursor.since)
+        found += missing_alerts(context.instance, settings, workspace.study, now)
+        after = send_new(found, cursor, deliverer(workspace), context.log)
+        context.update_cursor(after.write())
+        new, waiting = len(after.sent - cursor.sent), len(found) - len(after.sent)
+        return dg.SkipReason(f"sent {new} alerts; {waiting} wait for the next tick")
+
+    return alerts
+
+
+def missing_alerts(
+    instance: dg.DagsterInstance, settings: Settings, study: Study, now: datetime
+) -> "list[Alert]":
+    """The present models that the last night, if it is long enough ago, brought no evaluation of.
+
+    Nights before the schedule was switched on do not count.
+    """
+    from hc_orchestration.reporting.alerts import missing_evaluation
+
+    began = [
+        state.instigator_data.start_timestamp  # type: ignore[union-attr]
+        for state in instance.all_instigator_state()
+        if state.name == NIGHTLY and state.is_running
+    ]
+    awaited = timedelta(hours=study.alerts.missing_after_hours)
+    tick = last_tick(study.schedule, now - awaited)
+    if not began or tick.timestamp() < (began[0] or 0.0):
+        return []
+    finished = {
+        run.tags.get("dagster/partition")
+        for run in instance.get_runs(
+            dg.RunsFilter(
+                job_name=EVALUATE_MODEL,
+                statuses=[dg.DagsterRunStatus.SUCCESS],
+                created_after=tick - timedelta(minutes=1),
+            )
+        )
+        if _night(run) == tick
+    }
+    missing = (key for key in _present(settings) if key not in finished)
+    return [missing_evaluation(key, tick, tick + awaited) for key in missing]
+
+
+def _night(run: dg.DagsterRun) -> datetime | None:
+    """The tick of the schedule that a run follows."""
+    try:
+        return datetime.fromisoformat(run.tags.get(NIGHTLY_TAG, ""))
+    except ValueError:
+        return None
 
 
 def _close(settings: Settings, run: dg.DagsterRun) -> None:

@@ -14,6 +14,7 @@ _KNOWN = (
     "HC_MODELS",
     "HC_STORAGE",
     "HC_SIGNING_KEY",
+    "HC_FHIR_TOKEN",  # read where it is used: a secret is no setting that is shown
     "HC_DAGSTER_URL",
     "HC_MLFLOW_URL",
 )

@@ -112,6 +112,19 @@ class Quarantine(StrictModel):
     maximum_share: float | None = Field(default=None, ge=0, le=1)
 
 
+class Alerts(StrictModel):
+    """Whom to tell when a gate fails, the champion is beaten, or a night brought no evaluation.
+
+    Attributes:
+        webhook_env: The environment variable that holds the address of a webhook; the address may
+            be a secret, so it stands in no file. Where it is not set, the log alone is told.
+        missing_after_hours: How long after its tick a nightly evaluation is awaited.
+    """
+
+    webhook_env: str = Field(default="HC_ALERT_WEBHOOK", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    missing_after_hours: float = Field(default=6.0, gt=0, le=168)
+
+
 class Study(StrictModel):
     """A study: which notes, which labels, for whom and why.
 
@@ -123,6 +136,7 @@ class Study(StrictModel):
         cluster: The note attribute that is the sampling unit; without it, notes of one text are.
         provenance: How records name things.
         quarantine: How much of the corpora may be unusable.
+        alerts: Whom to tell of what goes wrong.
         privacy: What may leave the tables; its smallest cell also screens the context.
     """
 
@@ -137,6 +151,7 @@ class Study(StrictModel):
     cluster: str | None = None
     schedule: Schedule = Schedule()
     quarantine: Quarantine = Quarantine()
+    alerts: Alerts = Alerts()
     privacy: Privacy = Privacy()
     provenance: ProvenanceProfile = Field(default_factory=ProvenanceProfile)
 

@@ -1,5 +1,6 @@
 """`hc ui`: the Dagster and MLflow pages and the Dagster daemon on loopback, as one command."""
 
+import json
 import os
 import signal
 import socket
@@ -15,11 +16,14 @@ import dagster as dg
 
 from hc_orchestration.errors import HcError
 from hc_orchestration.home import prepare_home
+from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.settings import Settings
 from hc_orchestration.tracking.client import MlflowStore, open_client
 
 HOST = "127.0.0.1"
-_LOCATION = ("-m", "hc_orchestration.definitions")
+_MODULE = "hc_orchestration.definitions"
+_LOCATION = ("-m", _MODULE)
+_RELOAD_S = 120
 _GRACE_S = 10.0
 
 
@@ -75,7 +79,10 @@ def serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
     }
     if settings.tracking_uri.startswith("sqlite:"):
         environment["HC_MLFLOW_URL"] = f"http://{HOST}:{mlflow_port}"
-    with _running(wanted, logs, environment) as processes:
+    with (
+        _running(wanted, logs, environment) as processes,
+        _announced(settings, dagster_port),
+    ):
         sys.stderr.write(f"Dagster  http://{HOST}:{dagster_port}\n")
         sys.stderr.write(f"MLflow   {_mlflow_page(settings, environment)}\n")
         sys.stderr.write(f"Logs     {logs}\nCtrl-C stops all.\n")
@@ -85,6 +92,57 @@ def serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
                     message = f"{name} stopped by itself; see {logs / name}.log"
                     raise UiError(message)
             time.sleep(0.5)
+
+
+@contextmanager
+def _announced(settings: Settings, dagster_port: int) -> Iterator[None]:
+    """Leave word in HC_HOME who serves the Dagster page at which port."""
+    note = _announcement(settings)
+    said = {**ProcessIdentity.current().as_tags(), "dagster_port": str(dagster_port)}
+    note.write_text(json.dumps(said), encoding="utf-8")
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def _announcement(settings: Settings) -> Path:
+    return settings.home / "ui.json"
+
+
+def running_page(settings: Settings) -> int | None:
+    """Port of the Dagster page that `hc ui` serves for this HC_HOME on this machine, if it runs."""
+    try:
+        said = json.loads(_announcement(settings).read_text(encoding="utf-8"))
+        port = int(said["dagster_port"])
+        server = ProcessIdentity.from_tags(said)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    here = server is not None and server.host == socket.gethostname() and not server.gone
+    return port if here else None
+
+
+def reload_definitions(settings: Settings) -> str:
+    """Have a running page read the catalogue anew; says what was done, or what is to do."""
+    port = running_page(settings)
+    if port is None:
+        return (
+            "no `hc ui` of this HC_HOME runs here. Whatever else serves these definitions reads "
+            "the catalogue when it is started, or at Deployment > Reload in its page"
+        )
+    from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
+    from dagster_graphql import ReloadRepositoryLocationStatus as Status
+
+    try:
+        client = DagsterGraphQLClient(HOST, port_number=port, timeout=_RELOAD_S)
+        told = client.reload_repository_location(_MODULE)
+    except (DagsterGraphQLClientError, OSError) as error:
+        why = type(error).__name__
+    else:
+        if told.status is Status.SUCCESS:
+            return f"reloaded at http://{HOST}:{port}"
+        why = told.failure_type or "unknown reason"
+    return f"not reloaded at http://{HOST}:{port} ({why}). Press Reload in Deployment there"
 
 
 def _make_dagster_stores() -> None:

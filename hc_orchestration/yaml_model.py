@@ -31,7 +31,16 @@ def load_yaml_model(path: Path, model: type[Model]) -> Model:
         ConfigurationError: The file is missing, is not YAML, repeats a key, or does not fit; the
             message lists every misfit with its key and a remedy.
     """
-    document = _document(_text(path), path)
+    return yaml_model(_text(path), path, model)
+
+
+def yaml_model(text: str, path: Path, model: type[Model]) -> Model:
+    """Read `text`, which is or shall be in the file `path`, as `model`.
+
+    Raises:
+        ConfigurationError: See `load_yaml_model`.
+    """
+    document = _document(text, path)
     try:
         return model.model_validate_json(_as_json(document, path), strict=True)
     except ValidationError as error:

@@ -12,6 +12,14 @@ import pytest
 
 from hc_orchestration.home import prepare_home
 from hc_orchestration.settings import Settings
+from hc_orchestration_tests.integration.server_fixtures import (
+    logged_in,
+    mlflow_server,
+    postgres,
+    postgres_folder,
+)
+
+__all__ = ["logged_in", "mlflow_server", "postgres", "postgres_folder"]
 
 TERMS = "terms-1.0.0"
 RULER = "ruler-2.0"

@@ -14,9 +14,9 @@ from hc_orchestration.reporting.csv_cells import inert
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import EvaluationRecord
 from hc_orchestration.storage.workspace import Workspace
-from hc_orchestration.tracking import projection
+from hc_orchestration.tracking.evaluation_view import evaluation_view
 from hc_orchestration_tests.conftest import NOTES, STUDY, TERMS, write_notes
-from hc_orchestration_tests.storage.parts import inputs_part
+from hc_orchestration_tests.storage.parts import inputs_part, run_part
 from hc_orchestration_tests.test_cli import call
 
 Run = Callable[..., dg.ExecuteInProcessResult]
@@ -149,8 +149,8 @@ def test_the_selection_is_a_parameter_of_the_mlflow_run(
     selection: str | None, shown: set[str]
 ) -> None:
     inputs = inputs_part(selection=selection)
-    record = EvaluationRecord(evaluation_id="e1", model_key=TERMS, inputs=inputs)
-    parameters = projection._params(record)
+    record = EvaluationRecord(evaluation_id="e1", model_key=TERMS, run=run_part(), inputs=inputs)
+    parameters = evaluation_view(record, "http://dagster").params
     assert {parameters[name] for name in parameters if name == "corpus.selection"} == shown
 
 

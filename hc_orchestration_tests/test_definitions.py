@@ -33,12 +33,14 @@ CHECKS = {
         "note_ids_unique",
         "gold_offsets_valid",
         "quarantine_share_allowed",
+        "mlflow_up_to_date",
     },
     "extracted_entities": {"every_note_has_one_row", "spans_lie_in_their_notes"},
     "evaluation_metrics": {"scores_within_bounds"},
-    "provenance": {"provenance_valid", "mlflow_up_to_date"},
+    "provenance": {"provenance_valid", "provenance_chain", "mlflow_up_to_date"},
+    "model_comparison": {"mlflow_up_to_date"},
 }
-WARNING_ONLY = {"mlflow_up_to_date"}
+NOT_BLOCKING = {"mlflow_up_to_date", "provenance_chain"}
 HEAVY = ("mlflow", "spacy", "polars", "deltalake", "pandas", "pyarrow", "fhir")
 
 
@@ -152,7 +154,7 @@ def test_each_job_runs_its_assets_and_their_checks(definitions: dg.Definitions) 
     assert selections == {
         "refresh_corpus": ({"notes_corpus"}, CHECKS["notes_corpus"]),
         "evaluate_model": (CHAIN, of_chain),
-        "compare_models": ({"model_comparison"}, set()),
+        "compare_models": ({"model_comparison"}, CHECKS["model_comparison"]),
     }
 
 
@@ -160,10 +162,10 @@ def test_checks_belong_to_their_asset_and_those_of_integrity_block(
     definitions: dg.Definitions,
 ) -> None:
     found: dict[str, set[str]] = {}
-    for checks in definitions.asset_checks or []:
-        assert isinstance(checks, dg.AssetChecksDefinition)
+    for checks in [*(definitions.asset_checks or []), *(definitions.assets or [])]:
+        assert isinstance(checks, dg.AssetsDefinition)
         for spec in checks.check_specs:
-            assert spec.blocking is (spec.name not in WARNING_ONLY), spec.name
+            assert spec.blocking is (spec.name not in NOT_BLOCKING), spec.name
             found.setdefault(spec.asset_key.to_user_string(), set()).add(spec.name)
 
     assert found == CHECKS

@@ -14,12 +14,14 @@ from hc_orchestration_tests.conftest import NOTES, RULER, TERMS, write_notes
 Run = Callable[..., dg.ExecuteInProcessResult]
 
 
-def mlflow_runs(settings: Settings) -> list[Any]:
+def mlflow_runs(settings: Settings, kind: str = "evaluation") -> list[Any]:
+    """The MLflow runs of one kind, in the study's experiment."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=settings.tracking_uri)
     experiments = [e.experiment_id for e in client.search_experiments() if e.name == "test-study"]
-    return client.search_runs(experiments) if experiments else []
+    of_kind = f"tags.`hc.kind` = '{kind}'"
+    return client.search_runs(experiments, of_kind) if experiments else []
 
 
 def only_record(settings: Settings, key: str) -> EvaluationRecord:

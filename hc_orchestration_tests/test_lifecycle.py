@@ -385,8 +385,12 @@ def test_the_look_at_mlflow_comes_after_everything_else(
 
     checks = [(e.check_name, e.passed) for e in result.get_asset_check_evaluations()]
     assert result.success
-    assert checks[-2:] == [("provenance_valid", True), ("mlflow_up_to_date", False)]
-    assert len(checks) == 5
+    assert checks[-3:] == [
+        ("provenance_valid", True),
+        ("provenance_chain", True),
+        ("mlflow_up_to_date", False),
+    ]
+    assert len(checks) == 6
     assert only_record(settings, TERMS).state is Status.FINISHED
 
 

@@ -67,7 +67,7 @@ def evaluated(settings: Settings, run_job: Run) -> Settings:
     return settings
 
 
-def purge_now(settings: Settings, note_id: str = GONE) -> Purge:
+def purge_now(settings: Settings, note_id: str = GONE) -> tuple[Purge, ...]:
     """Remove a note as somebody."""
     return purge_notes(Workspace(settings), [note_id], "somebody", datetime.now(UTC))
 
@@ -119,14 +119,18 @@ def test_scores_and_records_stay_and_the_log_explains_what_is_gone(evaluated: Se
     assert again.metrics.values == newest.metrics.values
     with pytest.raises(StorageError, match="a purge removed that version"):
         after.corpus.notes(newest.inputs.corpus_version)
-    (entry,) = after.purges.all()
-    assert (entry.by, entry.at) == ("somebody", done.at)
-    assert GONE not in str(entry)
-    assert after.purges.of_table("notes", newest.inputs.corpus_version) == entry
-    assert after.purges.of_table("notes", after.corpus.required().version) is None
-    assert after.purges.of_table("metrics/terms-1.0.0", 0) is None
-    assert after.purges.of_file(per_note.sha256) == entry
-    assert after.purges.of_file("0" * 64) is None
+    assert after.purges.all() == done
+    assert {purge.by for purge in done} == {"somebody"}
+    assert GONE not in str(done)
+
+    def told(subject: str, version: int | None) -> bool:
+        return any(purge.covers(subject, version) for purge in after.purges.all())
+
+    assert told("notes", newest.inputs.corpus_version)
+    assert not told("notes", after.corpus.required().version)
+    assert not told("metrics/terms-1.0.0", 0)
+    assert told(per_note.sha256, None)
+    assert not told("0" * 64, None)
 
 
 def test_mlflow_gets_the_tables_without_the_note_and_no_second_history(
@@ -179,7 +183,8 @@ def test_a_purge_that_was_stopped_is_finished_by_another(
 
     purge_now(settings)
 
-    assert len(Workspace(settings).purges.all()) == 2
+    notes = [p for p in Workspace(settings).purges.all() if p.subject == "notes"]
+    assert len(notes) == 2
     assert traces(settings.home, GONE, WORD) == []
 
 
@@ -199,7 +204,7 @@ def test_a_note_that_nobody_knows_is_refused_and_not_recorded(settings: Settings
     with pytest.raises(StorageError, match="nothing is stored of n99"):
         purge_now(settings, "n99")
 
-    assert Workspace(settings).purges.all() == []
+    assert Workspace(settings).purges.all() == ()
 
 
 def test_no_purge_while_an_evaluation_runs(settings: Settings) -> None:

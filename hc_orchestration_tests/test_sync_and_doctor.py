@@ -36,7 +36,7 @@ def hc(
 
 @pytest.fixture
 def untold(settings: Settings, run_job: Run) -> Settings:
-    """A deployment with an evaluation that went by while MLflow was away."""
+    """A deployment with a corpus and an evaluation that went by while MLflow was away."""
     away = pytest.MonkeyPatch()
 
     def refuse(*_: object) -> None:
@@ -50,6 +50,12 @@ def untold(settings: Settings, run_job: Run) -> Settings:
     return settings
 
 
+def untold_corpus(settings: Settings) -> str:
+    """The id of the only corpus."""
+    (record,) = Workspace(settings).materializations.all()
+    return record.identity
+
+
 def test_sync_tells_mlflow_once(
     untold: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,11 +65,17 @@ def test_sync_tells_mlflow_once(
     code, told = hc(monkeypatch, capsys, "mlflow", "sync")
     assert (code, told) == (
         0,
-        {"projected": [record.evaluation_id], "current": 0, "failed": []},
+        {
+            "projected": [untold_corpus(untold), record.evaluation_id],
+            "current": 0,
+            "failed": [],
+            "promotions": {"projected": [], "failed": []},
+        },
     )
     code, again = hc(monkeypatch, capsys, "mlflow", "sync")
-    assert (code, again) == (0, {"projected": [], "current": 1, "failed": []})
-    assert [run.info.status for run in mlflow_runs(untold)] == ["FINISHED"]
+    assert (code, again["projected"], again["current"]) == (0, [], 2)
+    for kind in ("corpus", "evaluation"):
+        assert [run.info.status for run in mlflow_runs(untold, kind)] == ["FINISHED"]
 
 
 def test_sync_while_mlflow_is_away_fails_and_says_of_what(
@@ -79,8 +91,10 @@ def test_sync_while_mlflow_is_away_fails_and_says_of_what(
     code, report = hc(monkeypatch, capsys, "mlflow", "sync")
 
     assert code == 1
+    reason = "MLflow failed: it is away"
     assert report["failed"] == [
-        {"evaluation_id": record.evaluation_id, "reason": "MLflow failed: it is away"}
+        {"kind": "corpus", "corpus_id": untold_corpus(untold), "reason": reason},
+        {"kind": "evaluation", "evaluation_id": record.evaluation_id, "reason": reason},
     ]
 
 
@@ -92,7 +106,8 @@ def test_doctor_names_what_mlflow_lacks_and_the_command_that_mends_it(
     code, findings = hc(monkeypatch, capsys, "doctor")
     assert code == 1
     assert [(f["subject"], f["remedy"]) for f in findings] == [
-        (f"evaluation {record.evaluation_id} of {TERMS}", "hc mlflow sync")
+        (f"corpus {untold_corpus(untold)}", "hc mlflow sync"),
+        (f"evaluation {record.evaluation_id} of {TERMS}", "hc mlflow sync"),
     ]
     hc(monkeypatch, capsys, "mlflow", "sync")
     assert hc(monkeypatch, capsys, "doctor") == (0, [])
@@ -147,7 +162,7 @@ def test_the_sensor_catches_up_and_then_has_nothing_to_do(untold: Settings) -> N
 
     assert isinstance(first, dg.SkipReason)
     assert isinstance(second, dg.SkipReason)
-    assert first.skip_message == "told MLflow of 1 evaluations"
+    assert first.skip_message == "told MLflow of 2 records"
     assert second.skip_message == "MLflow shows every record"
     assert [run.info.status for run in mlflow_runs(untold)] == ["FINISHED"]
 
@@ -200,3 +215,4 @@ def test_one_record_that_cannot_be_shown_does_not_keep_the_others(
     assert [failed["evaluation_id"] for failed in report["failed"]] == [record.evaluation_id]
     assert "no longer in the file store" in report["failed"][0]["reason"]
     assert report["current"] == 1
+    assert len(report["projected"]) == 1

@@ -1,5 +1,6 @@
 """`hc ui`: which processes it starts, what it refuses, and that it stops all of them."""
 
+import json
 import os
 import signal
 import socket
@@ -14,8 +15,18 @@ from pathlib import Path
 import pytest
 
 from hc_orchestration import ui
+from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.settings import Settings
-from hc_orchestration.ui import HOST, Service, UiError, serve, services
+from hc_orchestration.ui import (
+    HOST,
+    Service,
+    UiError,
+    reload_definitions,
+    running_page,
+    serve,
+    services,
+)
+from hc_orchestration_tests.conftest import ABSENT, RULER, TERMS
 
 STUBBORN = """
 import pathlib, signal, time
@@ -155,9 +166,44 @@ def _wait_for_pages(process: subprocess.Popen[str], ports: list[int], logs: Path
         time.sleep(0.2)
 
 
+def _partitions(port: int) -> list[str]:
+    """The models that the page knows."""
+    query = "{assetNodes {assetKey {path} partitionKeys}}"
+    request = urllib.request.Request(
+        f"http://{HOST}:{port}/graphql",
+        data=json.dumps({"query": query}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        nodes = json.load(answer)["data"]["assetNodes"]
+    return next(n["partitionKeys"] for n in nodes if n["assetKey"]["path"] == ["model_files"])
+
+
+def test_without_a_page_it_is_said_what_is_to_be_reloaded(settings: Settings) -> None:
+    assert "Deployment > Reload" in reload_definitions(settings)
+
+
+def test_the_word_of_a_page_that_was_killed_is_not_believed(settings: Settings) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    gone = replace(ProcessIdentity.current(), pid=ended.pid)
+    said = {**gone.as_tags(), "dagster_port": "3000"}
+    (settings.home / "ui.json").write_text(json.dumps(said), encoding="utf-8")
+    assert running_page(settings) is None
+
+
+def test_a_page_that_does_not_answer_is_named(settings: Settings) -> None:
+    (port,) = free_ports(1)
+    said = {**ProcessIdentity.current().as_tags(), "dagster_port": str(port)}
+    (settings.home / "ui.json").write_text(json.dumps(said), encoding="utf-8")
+    told = reload_definitions(settings)
+    assert told.startswith(f"not reloaded at http://{HOST}:{port} (")
+    assert "Press Reload" in told
+
+
 @pytest.mark.integration
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
-def test_both_pages_answer_and_all_processes_stop_with_hc(settings: Settings) -> None:
+def test_both_pages_answer_show_a_new_model_at_once_and_stop_with_hc(settings: Settings) -> None:
     ports = free_ports(2)
     code = "from hc_orchestration.cli.app import main; main()"
     options = ["--dagster-port", str(ports[0]), "--mlflow-port", str(ports[1])]
@@ -172,6 +218,12 @@ def test_both_pages_answer_and_all_processes_stop_with_hc(settings: Settings) ->
         try:
             _wait_for_pages(process, ports, settings.home / "logs")
             started = _descendants(process.pid)
+            before = _partitions(ports[0])
+            catalogue = settings.catalogue.read_text(encoding="utf-8")
+            new = '  - {name: later, version: "1", loader: lexicon, source: {path: terms.tsv}}\n'
+            settings.catalogue.write_text(catalogue + new, encoding="utf-8")
+            told = reload_definitions(settings)
+            after = _partitions(ports[0])
             process.send_signal(signal.SIGTERM)
             _, err = process.communicate(timeout=15)
         finally:
@@ -180,6 +232,9 @@ def test_both_pages_answer_and_all_processes_stop_with_hc(settings: Settings) ->
             for pid in left:
                 os.kill(pid, signal.SIGKILL)
 
+    assert (before, after) == ([TERMS, RULER, ABSENT], [TERMS, RULER, ABSENT, "later-1"])
+    assert told == f"reloaded at http://{HOST}:{ports[0]}"
+    assert running_page(settings) is None
     assert process.returncode == 130
     assert f"http://{HOST}:{ports[0]}" in err
     assert "Traceback" not in err

@@ -4,8 +4,9 @@ import dagster as dg
 
 from hc_orchestration.assets.columns import COMPARISON, table_metadata
 from hc_orchestration.assets.corpus import OWNERS
+from hc_orchestration.resources.materializing import UP_TO_DATE, Materialization
 from hc_orchestration.resources.withholding import words_withheld
-from hc_orchestration.resources.workspace import WorkspaceResource
+from hc_orchestration.resources.workspace import MlflowResource, WorkspaceResource
 
 
 def comparison_asset(evaluation_metrics: dg.AssetsDefinition) -> dg.AssetsDefinition:
@@ -25,20 +26,32 @@ def comparison_asset(evaluation_metrics: dg.AssetsDefinition) -> dg.AssetsDefini
             "now, or why it is missing (not installed, failed, stale). Beside it, paired "
             "differences of every two models, and regression gates against the champion."
         ),
+        check_specs=[
+            dg.AssetCheckSpec(
+                UP_TO_DATE, asset="model_comparison", description="MLflow shows the comparison."
+            )
+        ],
     )
     def model_comparison(
-        context: dg.AssetExecutionContext, workspace: WorkspaceResource
-    ) -> dg.MaterializeResult[None]:
+        context: dg.AssetExecutionContext, workspace: WorkspaceResource, mlflow: MlflowResource
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg] # Dagster knows only the bare class here
         from hc_orchestration.reporting.metadata import comparison_metadata
         from hc_orchestration.resources.comparing import compare
 
         with words_withheld():
             opened = workspace.open()
+            materialization = Materialization(context, opened, mlflow)
             done = compare(opened, context.run.run_id)
+            in_mlflow = materialization.comparison(done)
         shown = comparison_metadata(done.models, done.differences, done.champion, done.gates)
         return dg.MaterializeResult(
-            metadata={**shown, "report": dg.MetadataValue.path(opened.files.location(done.report))},
+            metadata={
+                **shown,
+                **in_mlflow.metadata,
+                "report": dg.MetadataValue.path(opened.files.location(done.report)),
+            },
             data_version=dg.DataVersion(done.digest),
+            check_results=[in_mlflow.check],
         )
 
     return model_comparison

@@ -98,6 +98,15 @@ def evaluation_checks(
                 description="The stored Provenance is unchanged and a valid R4 resource.",
             ),
             dg.AssetCheckSpec(
+                "provenance_chain",
+                asset="provenance",
+                partitions_def=models,
+                description=(
+                    "All that the record names is as it says, and the model's records make one "
+                    "chain that ends in it. It fails no evaluation: no run could mend it."
+                ),
+            ),
+            dg.AssetCheckSpec(
                 "mlflow_up_to_date",
                 asset="provenance",
                 partitions_def=models,
@@ -110,7 +119,10 @@ def evaluation_checks(
         workspace: WorkspaceResource,
         mlflow: MlflowResource,
     ) -> Iterator[dg.AssetCheckResult]:
-        from hc_orchestration.resources.integrity import stored_provenance_problem
+        from hc_orchestration.resources.integrity import (
+            chain_problems,
+            stored_provenance_problem,
+        )
 
         with evaluation_step(context, workspace, mlflow) as step:
             problem = stored_provenance_problem(step)
@@ -120,8 +132,15 @@ def evaluation_checks(
                 description=problem or "valid, and its bytes are those that were stored",
                 metadata={},
             )
+            broken = chain_problems(step)
             shown = step.told_mlflow()
         yield valid
+        yield dg.AssetCheckResult(
+            check_name="provenance_chain",
+            passed=not broken,
+            description="; ".join(broken) or "unbroken, and the record is as it says",
+            metadata={"problems": len(broken)},
+        )
         yield shown
 
     return [

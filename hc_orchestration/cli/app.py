@@ -14,6 +14,7 @@ from hc_orchestration.cli.metrics import metrics
 from hc_orchestration.cli.mlflow import mlflow_app
 from hc_orchestration.cli.models import models_app
 from hc_orchestration.cli.operations import doctor, ui
+from hc_orchestration.cli.promote import promote
 from hc_orchestration.cli.provenance import provenance_app
 from hc_orchestration.errors import ConfigurationError, HcError
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (evaluate, metrics, compare, doctor, ui, backup, restore):
+for command in (evaluate, metrics, compare, promote, doctor, ui, backup, restore):
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(corpus_app, name="corpus")

@@ -109,22 +109,23 @@ def corpus_purge(
         question = f"Remove {len(notes)} notes for good, with all older versions of their tables?"
         typer.confirm(question, abort=True, err=True)
     workspace = open_workspace()
-    purge = purge_notes(workspace, notes, getpass.getuser(), datetime.now(UTC))
+    purges = purge_notes(workspace, notes, getpass.getuser(), datetime.now(UTC))
     projection = mlflow_projection(workspace.settings.tracking_uri, workspace)
-    report = synchronize(workspace.records, projection, ask_mlflow=False)
+    report = synchronize(workspace, projection, ask_mlflow=False)
+    tables = [purge for purge in purges if purge.before_version is not None]
     document = {
         "notes": len(notes),
-        "tables": [{"name": t.name, "last_version": t.last_version} for t in purge.tables],
-        "files": len(purge.files),
+        "tables": [
+            {"name": purge.subject, "before_version": purge.before_version} for purge in tables
+        ],
+        "files": len(purges) - len(tables),
         "mlflow_lacks": len(report.failed),
-        "at": purge.at.isoformat(),
-        "by": purge.by,
     }
     if as_json:
         print_json(document)
     else:
         console().print(
-            f"removed from {len(purge.tables)} tables and {len(purge.files)} files. Every "
+            f"removed from {len(tables)} tables and {document['files']} files. Every "
             "evaluation is stale now: run `hc evaluate`. Take the notes out of their source and of "
             "backups too."
         )

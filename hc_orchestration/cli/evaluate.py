@@ -54,13 +54,16 @@ def _print_report(report: "EvaluationReport", document: dict[str, Any]) -> None:
     for model in report.models:
         if model.error:
             out.print(f"failed   {model.key}: {model.error}", style="red", markup=False)
+    absent = [key for key, reason in report.missing if reason.startswith(f"model {key}")]
     for key, reason in report.missing:
-        said = reason.split(". ", maxsplit=1)[0]
-        out.print(f"missing  {key}: {said}", style="dim", markup=False, soft_wrap=True)
+        if key not in absent:
+            said = reason.split(". ", maxsplit=1)[0]
+            out.print(f"missing  {key}: {said}", style="dim", markup=False, soft_wrap=True)
     if any(reason.startswith("stale") for _, reason in report.missing):
         out.print("         `hc evaluate --model KEY` evaluates a stale one.", style="dim")
-    if any(reason.startswith(f"model {key}") for key, reason in report.missing):
-        out.print("         `hc models show KEY` says how to install one.", style="dim")
+    if absent:
+        named = f"not here {', '.join(absent)} (`hc models show KEY` says how to install one)"
+        out.print(named, style="dim", markup=False, soft_wrap=True)
     if document["comparison_error"]:
         said = f"not compared: {document['comparison_error']}"
         out.print(said, style="red", markup=False, soft_wrap=True)

@@ -1,12 +1,14 @@
 """FHIR R4: the text attachments of DocumentReference and DiagnosticReport.
 
 A Bundle, a single resource, or NDJSON as the bulk export writes it. Each base64 `text/plain`
-attachment is a note. Other resources are passed over. FHIR has no gold, so no note is annotated.
+attachment is a note. Resources of other kinds are passed over and counted by kind.
+FHIR has no gold, so no note is annotated.
 """
 
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterator
 from email.message import Message
 from typing import IO, Any
@@ -15,9 +17,16 @@ from hc_orchestration.corpora.json_stream import array_elements
 from hc_orchestration.corpora.jsonl import json_object
 from hc_orchestration.corpora.lines import bounded_lines
 from hc_orchestration.corpora.notes import RejectReason
-from hc_orchestration.corpora.raw import RawItem, RawNote, Unreadable, UnreadableError
+from hc_orchestration.corpora.raw import (
+    PassedOver,
+    RawItem,
+    RawNote,
+    Unreadable,
+    UnreadableError,
+)
 
 _ATTACHMENTS = {"DocumentReference": "content", "DiagnosticReport": "presentedForm"}
+_KIND = re.compile(r"[A-Z][A-Za-z]{1,39}")
 _LOINC = "http://loinc.org"
 NOTE_TYPES = {
     "11488-4": "consult",
@@ -69,10 +78,11 @@ def read_fhir_json(stream: IO[bytes]) -> Iterator[RawItem]:
 
 def _notes(resource: dict[str, Any], raw: bytes, position: str) -> Iterator[RawItem]:
     kind = resource.get("resourceType")
-    if not isinstance(kind, str):
+    if not isinstance(kind, str) or not _KIND.fullmatch(kind):
         yield Unreadable(position, raw, RejectReason.NOT_A_NOTE)
         return
     if kind not in _ATTACHMENTS:
+        yield PassedOver(kind)
         return
     if "entered-in-error" in (resource.get("status"), resource.get("docStatus")):
         yield Unreadable(position, raw, RejectReason.ENTERED_IN_ERROR)

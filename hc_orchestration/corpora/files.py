@@ -1,12 +1,14 @@
 """The files that a corpus path stands for, on whatever store fsspec opens."""
 
+import codecs
 import hashlib
+import io
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from hc_orchestration.errors import CorpusError
 
@@ -21,21 +23,23 @@ class CorpusFile:
     Attributes:
         name: Path below the corpus's folder, fit to be shown.
         outside: Whether it is a link that leads out of the folder it was found in.
+        encoding: How its text is encoded.
     """
 
     filesystem: Any
     path: str
     name: str
     outside: bool = False
+    encoding: str = "utf-8"
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """The content, unpacked."""
+        """The content, unpacked and in UTF-8; a byte that its encoding does not know stays so."""
         from fsspec.core import OpenFile, get_compression
 
         packing = get_compression(self.path, "infer")
         with OpenFile(self.filesystem, self.path, "rb", packing) as stream:
-            yield stream
+            yield stream if self.encoding == "utf-8" else _in_utf8(stream, self.encoding)
 
     def beside(self, suffix: str, other: str) -> "CorpusFile | None":
         """The file of this name that ends in `other` and not in `suffix`, if it is there."""
@@ -44,7 +48,7 @@ class CorpusFile:
             path = base + other + packed
             if self.filesystem.isfile(path):
                 outside = _leads_out(self.filesystem, path, self.path.rpartition("/")[0])
-                return CorpusFile(self.filesystem, path, shown_name(path), outside)
+                return CorpusFile(self.filesystem, path, shown_name(path), outside, self.encoding)
         return None
 
     def digest(self) -> str:
@@ -57,7 +61,7 @@ class CorpusFile:
 
 
 def corpus_files(
-    corpus: str, path: str, form: str, suffixes: tuple[str, ...]
+    corpus: str, path: str, form: str, suffixes: tuple[str, ...], *, encoding: str = "utf-8"
 ) -> Iterator[CorpusFile]:
     """The files at `path` (a file, a folder, a glob, a URL), in the order of their names.
 
@@ -91,7 +95,30 @@ def corpus_files(
     for found in sorted(paths):
         below = found.removeprefix(folder).lstrip("/") if folder else found.rsplit("/", 1)[-1]
         outside = bool(folder) and _leads_out(filesystem, found, folder)
-        yield CorpusFile(filesystem, found, shown_name(below), outside)
+        yield CorpusFile(filesystem, found, shown_name(below), outside, encoding)
+
+
+def _in_utf8(stream: IO[bytes], encoding: str) -> IO[bytes]:
+    reader = codecs.getreader(encoding)(stream, "surrogateescape")
+    return cast("IO[bytes]", io.BufferedReader(_Utf8(reader)))
+
+
+class _Utf8(io.RawIOBase):
+    """The characters of a reader as bytes of UTF-8."""
+
+    def __init__(self, reader: codecs.StreamReader) -> None:
+        self._reader = reader
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - a writable buffer
+        if not self._rest:
+            self._rest = self._reader.read(_CHUNK).encode("utf-8", "surrogateescape")
+        taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
 
 
 def without_login(path: str) -> str:

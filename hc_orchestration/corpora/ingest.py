@@ -8,6 +8,7 @@ from typing import Any
 
 from hc_orchestration.corpora.notes import Note, Reject, RejectReason, Span, text_digest
 from hc_orchestration.corpora.pseudonyms import Pseudonyms
+from hc_orchestration.corpora.raw import PassedOver
 from hc_orchestration.corpora.seen import FirstIds, SeenNotes, corpus_digest
 from hc_orchestration.corpora.selection import fits, sample_rule
 from hc_orchestration.corpora.sources import CorpusSource, read_source
@@ -54,6 +55,7 @@ class CorpusCounts:
         gold_discontinuous: Mentions in several pieces, left out.
         offsets: Stored notes with gold by what their source's offsets counted.
         lengths: Stored notes by `length_band`.
+        passed_over: FHIR resources that are no notes, by kind; they are not among what was read.
         selection: What each source asks for beyond all of its notes.
     """
 
@@ -75,6 +77,7 @@ class CorpusCounts:
     sources: Counter[str] = field(default_factory=Counter)
     note_types: Counter[str] = field(default_factory=Counter)
     lengths: Counter[str] = field(default_factory=Counter)
+    passed_over: Counter[str] = field(default_factory=Counter)
     selection: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -152,6 +155,9 @@ class Ingestion:
         once = self._ids_of_texts(source, selected) if source.repeated_texts == "once" else None
         stored = 0
         for item in self._read(source):
+            if isinstance(item, PassedOver):
+                self.counts.passed_over[item.kind] += 1
+                continue
             self.counts.read += 1
             if isinstance(item, Note) and self._purged(item.note_id):
                 self.counts.purged += 1
@@ -172,14 +178,14 @@ class Ingestion:
             if stored == source.limit:
                 return
 
-    def _read(self, source: CorpusSource) -> Iterator[Note | Reject]:
+    def _read(self, source: CorpusSource) -> Iterator[Note | Reject | PassedOver]:
         """The source's notes as they may be stored: under pseudonyms where those are called for."""
         hidden = self._pseudonyms
         if hidden is None and source.format == "mimic":
             hidden = self._salted()
         file_names = str if hidden is None else hidden.of_file
         for item in read_source(source, file_names):
-            if isinstance(item, Reject):
+            if not isinstance(item, Note):
                 yield item
                 continue
             note = item if hidden is None else replace(item, note_id=hidden.of(item.note_id))
@@ -253,9 +259,20 @@ def corpus_note(note: Note, source: str, mapping: Mapping[str, str]) -> CorpusNo
         gold = tuple(sorted({Span(s.start, s.end, mapping[s.label]) for s in kept}))
     attributes = tuple(sorted(note.attributes.items()))
     text_sha256 = text_digest(note.text)
-    spans = None if gold is None else [[s.start, s.end, s.label] for s in gold]
-    identity = [note.note_id, text_sha256, source, attributes, spans]
-    digest = text_digest(json.dumps(identity, separators=(",", ":"), ensure_ascii=False))
+    spans = None if gold is None else [(s.start, s.end, s.label) for s in gold]
+    digest = note_digest(note.note_id, text_sha256, source, attributes, spans)
     return CorpusNote(
         note.note_id, note.text, text_sha256, source, attributes, gold, unmapped, digest
     )
+
+
+def note_digest(
+    note_id: str,
+    text_sha256: str,
+    source: str,
+    attributes: Sequence[tuple[str, str]],
+    gold: Sequence[tuple[int, int, str]] | None,
+) -> str:
+    """The digest of a note: see `CorpusNote`."""
+    identity = [note_id, text_sha256, source, attributes, gold]
+    return text_digest(json.dumps(identity, separators=(",", ":"), ensure_ascii=False))

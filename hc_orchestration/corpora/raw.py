@@ -66,7 +66,14 @@ class Unreadable:
     reason: RejectReason
 
 
-RawItem = RawNote | Unreadable
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A record that is no note and is none by right: a FHIR resource of another kind."""
+
+    kind: str
+
+
+RawItem = RawNote | Unreadable | PassedOver
 
 
 class UnreadableError(Exception):

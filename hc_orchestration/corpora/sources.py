@@ -16,7 +16,7 @@ from hc_orchestration.corpora.files import CorpusFile, corpus_files, without_log
 from hc_orchestration.corpora.jsonl import read_jsonl
 from hc_orchestration.corpora.notes import InvalidNoteError, Note, Reject, RejectReason
 from hc_orchestration.corpora.pubtator import read_pubtator
-from hc_orchestration.corpora.raw import RawItem, Unreadable
+from hc_orchestration.corpora.raw import PassedOver, RawItem, RawNote, Unreadable
 from hc_orchestration.corpora.selection import Sample, Where
 from hc_orchestration.corpora.standoff import read_brat, read_text
 from hc_orchestration.corpora.tabular import read_csv, read_mimic, read_parquet
@@ -42,6 +42,7 @@ _STREAMED: dict[Format, Callable[[IO[bytes]], Iterator[RawItem]]] = {
     "bioc": read_bioc,
     "mimic": read_mimic,
 }
+_TEXT_FORMATS: tuple[Format, ...] = ("jsonl", "csv", "text", "brat", "pubtator", "mimic")
 _IDS_BY_NAME: tuple[Format, ...] = ("text", "brat")
 _DAMAGED = (BadGzipFile, EOFError, zlib.error)
 
@@ -55,6 +56,7 @@ class CorpusSource(StrictModel):
     Attributes:
         labels: Source label → study label; None keeps the study's own.
         columns: For csv and parquet: field or attribute of a note → column.
+        encoding: How the files are encoded, where their format does not fix it.
         longest_note: Code points above which a note is quarantined.
         repeated_texts: Whether a text that stands under several ids is kept each time, or once,
             under the id that sorts first.
@@ -68,6 +70,7 @@ class CorpusSource(StrictModel):
     format: Format
     labels: dict[str, str] | None = None
     columns: dict[str, str] | None = None
+    encoding: str = "utf-8"
     longest_note: int = Field(default=LONGEST_NOTE, ge=1)
     repeated_texts: Literal["keep", "once"] = "keep"
     where: Where = Field(default_factory=dict)
@@ -84,6 +87,20 @@ class CorpusSource(StrictModel):
         if not {"note_id", "text"} <= self.columns.keys():
             message = "columns name at least note_id and text"
             raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _encoding_fits(self) -> Self:
+        if self.encoding == "utf-8":
+            return self
+        if self.format not in _TEXT_FORMATS:
+            message = f"encoding is for {', '.join(_TEXT_FORMATS)}; the others say it themselves"
+            raise ValueError(message)
+        try:
+            "".encode(self.encoding)
+        except LookupError:
+            message = f"Python knows no text encoding '{self.encoding}'"
+            raise ValueError(message) from None
         return self
 
     def resolved(self, base: Path) -> "CorpusSource":
@@ -111,8 +128,8 @@ class CorpusSource(StrictModel):
 
 def read_source(
     source: CorpusSource, file_names: Callable[[str], str] = str
-) -> Iterator[Note | Reject]:
-    """Stream a source: one `Note` or one `Reject` for each record found, in the order of the files.
+) -> Iterator[Note | Reject | PassedOver]:
+    """Stream a source: one item for each record found, in the order of the files.
 
     Args:
         source: A resolved source: a file, a folder (every file of the format in it), a glob, or any
@@ -123,7 +140,10 @@ def read_source(
         CorpusError: Nothing is there, or a file cannot be opened. A damaged file is one reject, and
             what was read before the damage stands.
     """
-    for file in corpus_files(source.name, source.path, source.format, _SUFFIXES[source.format]):
+    suffixes = _SUFFIXES[source.format]
+    for file in corpus_files(
+        source.name, source.path, source.format, suffixes, encoding=source.encoding
+    ):
         shown = file_names(file.name) if source.format in _IDS_BY_NAME else file.name
         try:
             if file.outside:
@@ -139,12 +159,19 @@ def read_source(
             raise CorpusError(message) from None
 
 
-def _read_file(source: CorpusSource, file: CorpusFile, shown: str) -> Iterator[Note | Reject]:
+def _read_file(
+    source: CorpusSource, file: CorpusFile, shown: str
+) -> Iterator[Note | Reject | PassedOver]:
     try:
         for raw in _items(source, file):
-            yield _checked(raw, source, f"{shown} {raw.position}")
+            if isinstance(raw, PassedOver):
+                yield raw
+            else:
+                yield _checked(raw, source, f"{shown} {raw.position}")
     except _DAMAGED:
         yield Reject(source.name, f"{shown} file", RejectReason.BROKEN_FILE, file.digest())
+    except UnicodeError:
+        yield Reject(source.name, f"{shown} file", RejectReason.UNDECODABLE, file.digest())
 
 
 def _items(source: CorpusSource, file: CorpusFile) -> Iterator[RawItem]:
@@ -170,7 +197,7 @@ def _stream_reader(
     return _STREAMED[source.format]
 
 
-def _checked(raw: RawItem, source: CorpusSource, position: str) -> Note | Reject:
+def _checked(raw: RawNote | Unreadable, source: CorpusSource, position: str) -> Note | Reject:
     if isinstance(raw, Unreadable):
         reason: RejectReason = raw.reason
     elif len(raw.text) > source.longest_note:

@@ -4,11 +4,12 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import IO, Any
 
 from hc_orchestration.corpora.lines import LONGEST_RECORD, bounded_lines
 from hc_orchestration.corpora.notes import RejectReason
-from hc_orchestration.corpora.raw import RawItem, Unreadable, UnreadableError
+from hc_orchestration.corpora.raw import RawItem, RawNote, Unreadable, UnreadableError
 from hc_orchestration.corpora.records import note_of_record
 
 Columns = Mapping[str, str]
@@ -95,10 +96,10 @@ def read_mimic(stream: IO[bytes]) -> Iterator[RawItem]:
     Admission, times and sequence are left out; `subject_id` becomes the attribute `patient`.
     """
     for item in read_csv(stream, MIMIC_COLUMNS):
-        if not isinstance(item, Unreadable) and "note_type" in item.attributes:
+        if isinstance(item, RawNote) and "note_type" in item.attributes:
             code = item.attributes["note_type"]
             kept = {**item.attributes, "note_type": MIMIC_NOTE_TYPES.get(code, code)}
-            yield _with_attributes(item, kept)
+            yield replace(item, attributes=kept)
         else:
             yield item
 
@@ -160,13 +161,6 @@ def _decoded(value: object) -> object:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         raise UnreadableError(RejectReason.UNDECODABLE) from None
-
-
-def _with_attributes(item: Any, attributes: dict[str, str]) -> RawItem:  # noqa: ANN401
-    from dataclasses import replace
-
-    changed: RawItem = replace(item, attributes=attributes)
-    return changed
 
 
 def _wanted(header: list[str], columns: Columns | None) -> dict[str, int] | None:

@@ -12,24 +12,34 @@ def extract_batches(
 ) -> Iterator[list[NoteEntities]]:
     """Yield the entities of each batch as soon as the model has given them.
 
+    Before a note that the model raises on ends all, the other notes of its batch are yielded.
+
     Raises:
         ModelError: The model raised on a note, or gave spans that do not lie in it; the message
             names the note's id and the exception's class, never the exception's own words, which
             may quote the note.
     """
     for batch in batches:
-        yield _extract(model, batch)
+        failures: list[str] = []
+        rows = _extract(model, batch, failures)
+        if rows or not failures:
+            yield rows
+        if failures:
+            more = f" (and on {len(failures) - 1} more)" if len(failures) > 1 else ""
+            message = f"the model raised {failures[0]}{more}."
+            raise ModelError(message)
 
 
-def _extract(model: NerModel, batch: Sequence[NoteText]) -> list[NoteEntities]:
+def _extract(model: NerModel, batch: Sequence[NoteText], failures: list[str]) -> list[NoteEntities]:
     try:
         found = model.extract([note.text for note in batch])
     except Exception as error:  # noqa: BLE001 - a model may raise anything
         if len(batch) == 1:
-            message = f"the model raised {type(error).__name__} on note {batch[0].note_id}."
-            raise ModelError(message) from None
+            failures.append(f"{type(error).__name__} on note {batch[0].note_id}")
+            return []
         middle = len(batch) // 2
-        return [*_extract(model, batch[:middle]), *_extract(model, batch[middle:])]
+        halves = (batch[:middle], batch[middle:])
+        return [row for half in halves for row in _extract(model, half, failures)]
     if not isinstance(found, list) or not all(isinstance(spans, list) for spans in found):
         message = "the model gave no list of spans for each text."
         raise ModelError(message)

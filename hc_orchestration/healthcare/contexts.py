@@ -72,7 +72,7 @@ class HealthcareRunContext(StudyContext):
     def to_fhir_provenance(self) -> "Provenance":
         """The R4 Provenance of what the model puts out, from what the context alone knows.
 
-        An evaluation has a fuller one, with digests and software: `provenance.build_provenance`.
+        An evaluation has a fuller one, in `provenance.evaluation_provenance`: digests, software.
 
         Raises:
             ProvenanceError: A field makes no valid resource.

@@ -101,6 +101,16 @@ class SampleSize:
 
 
 @dataclass(frozen=True, slots=True)
+class ForcedPromotion:
+    """A promotion against the gates that no record has told of yet: when, on what, and why."""
+
+    promotion_id: str
+    evaluation_id: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationFacts:
     """Everything that the record of an evaluation says.
 
@@ -112,6 +122,7 @@ class EvaluationFacts:
         sample: What was read; None when it may not be told.
         previous: sha256 (hex) of the bytes of the last record of the same model and study.
         started: When the first step began; `ended` when the last one before the record did.
+        forced: Promotions of the model by force since its last record.
     """
 
     evaluation_id: str
@@ -134,4 +145,5 @@ class EvaluationFacts:
     recorded: datetime
     sample: SampleSize | None = None
     previous: str | None = None
+    forced: tuple[ForcedPromotion, ...] = ()
     profile: ProvenanceProfile = field(default_factory=ProvenanceProfile)

@@ -14,7 +14,11 @@ from hc_orchestration.healthcare.elements import (
     identifier,
     instant,
 )
-from hc_orchestration.healthcare.facts import EvaluationFacts, ProvenanceProfile
+from hc_orchestration.healthcare.facts import (
+    EvaluationFacts,
+    ForcedPromotion,
+    ProvenanceProfile,
+)
 from hc_orchestration.healthcare.terminology import HL7
 from hc_orchestration.healthcare.validity import check_provenance
 
@@ -46,7 +50,7 @@ def evaluation_provenance(facts: EvaluationFacts, links: Links) -> dict[str, Any
         "occurredPeriod": {"start": instant(facts.started), "end": instant(facts.ended)},
         "recorded": instant(facts.recorded),
         **_policies(facts),
-        "reason": [_reason(facts.context.purpose, facts.profile)],
+        "reason": [_reason(facts.context.purpose, facts.profile), *map(_forced, facts.forced)],
         "activity": {
             "coding": [
                 coding(f"{HL7}/v3-DataOperation", "CREATE", base),
@@ -171,6 +175,16 @@ def _policies(facts: EvaluationFacts) -> Element:
 
 def _reason(purpose: str | None, profile: ProvenanceProfile) -> Element:
     return concept(f"{HL7}/v3-ActReason", profile.reason, profile.canonical_base, purpose)
+
+
+def _forced(promotion: ForcedPromotion) -> Element:
+    """Why a model was made the champion against its gates, for the auditor to read."""
+    return {
+        "text": (
+            f"champion since {instant(promotion.at)} by a promotion against the gates "
+            f"(evaluation {promotion.evaluation_id}): {promotion.reason}"
+        )
+    }
 
 
 def _agent(role: str, who: Element, base: str) -> Element:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +18,43 @@ if TYPE_CHECKING:
     from joserfc.jwk import OKPKey
 
 _ALGORITHM = "Ed25519"
+_REPORT = "MeasureReport"
 _VERIFICATION = "1.2.840.10065.1.12.1.5"
+_UNLIKE = re.compile(r"[:,\[]-?\d+(?:\.0|(?:\.\d+)?e[-+]?\d+|(?<=\d{16}))[,}\]]")
+"""Numbers that `json` and RFC 8785 may write differently."""
+_BEYOND = re.compile("[\U00010000-\U0010ffff\ud800-\udfff]")
+"""What stands beyond the basic plane, and what is no text at all."""
 
 
 def canonical_bytes(resource: object) -> bytes:
-    """The canonical form of JSON (RFC 8785)."""
+    """The canonical form of JSON (RFC 8785).
+
+    A record may be a megabyte, for which rfc8785 takes ten times as long as `json`. Both write the
+    same, but for numbers that `_UNLIKE` finds and names beyond the basic plane (sorted by UTF-16).
+    """
     import rfc8785
 
+    if isinstance(resource, dict | list):
+        quick = _sorted_json(resource)
+        if quick is not None and not _UNLIKE.search(quick):
+            return quick.encode("utf-8")
     return rfc8785.dumps(resource)  # type: ignore[arg-type]
 
 
 def sha256(content: bytes) -> str:
     """The digest (hex) of bytes."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _sorted_json(value: object) -> str | None:
+    """None where rfc8785 would write it differently, or say what is wrong."""
+    try:
+        text = json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+    except (TypeError, ValueError):
+        return None
+    return None if not text.isascii() and _BEYOND.search(text) else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,25 +164,57 @@ def provenance_of(bundle: Mapping[str, Any]) -> dict[str, Any]:
     return provenance  # type: ignore[no-any-return]
 
 
-def targets_bytes(bundle: Mapping[str, Any]) -> bytes:
+def targets_bytes(bundle: Mapping[str, Any], content: bytes = b"") -> bytes:
     """What the signature of the Provenance covers.
 
     The canonical form of a list: the Provenance without its signature, then its targets.
+
+    Args:
+        bundle: The record.
+        content: Its canonical form, where that is at hand: its largest resource, a target, is then
+            cut from it.
     """
     provenance = {k: v for k, v in provenance_of(bundle).items() if k != "signature"}
     by_url = {entry["fullUrl"]: entry["resource"] for entry in bundle["entry"]}
-    targets = [by_url.get(target.get("reference")) for target in provenance["target"]]
-    return canonical_bytes([provenance, *targets])
+    report = _report_in(content, bundle) if content else None
+    parts = [canonical_bytes(provenance)]
+    for target in provenance["target"]:
+        resource = by_url.get(target.get("reference"))
+        is_report = isinstance(resource, dict) and resource.get("resourceType") == _REPORT
+        parts.append(report if report and is_report else canonical_bytes(resource))
+    return b"[" + b",".join(parts) + b"]"
+
+
+def _report_in(content: bytes, bundle: Mapping[str, Any]) -> bytes | None:
+    """The canonical form of the one MeasureReport, cut from that of its record; None if it cannot.
+
+    What stands before and after it is short, and made anew.
+    """
+    entries = bundle["entry"]
+    places = [at for at, e in enumerate(entries) if e["resource"]["resourceType"] == _REPORT]
+    if len(places) != 1 or entries[places[0]].keys() != {"fullUrl", "resource"}:
+        return None
+    at = places[0]
+    url = canonical_bytes({"fullUrl": entries[at]["fullUrl"]})[:-1]
+    before = b"".join(canonical_bytes(entry) + b"," for entry in entries[:at])
+    start = b'{"entry":[' + before + url + b',"resource":'
+    after = b"".join(b"," + canonical_bytes(entry) for entry in entries[at + 1 :])
+    rest = canonical_bytes({name: value for name, value in bundle.items() if name != "entry"})
+    end = b"}" + after + b"]," + rest[1:]
+    if not (content.startswith(start) and content.endswith(end)):
+        return None
+    return content[len(start) : -len(end)]
 
 
 def signature_problems(
-    bundle: Mapping[str, Any], keys: Mapping[str, "OKPKey"]
+    bundle: Mapping[str, Any], keys: Mapping[str, "OKPKey"], content: bytes = b""
 ) -> tuple[list[str], list[str]]:
     """What is wrong with the signatures of a record, and which keys are not here.
 
     Args:
         bundle: The record.
         keys: Public keys by id.
+        content: Its canonical form, where that is at hand: what was signed is then cut from it.
     """
     whole = bundle.get("signature")
     parts = provenance_of(bundle).get("signature")
@@ -165,10 +222,9 @@ def signature_problems(
         return [], []
     if whole is None or not parts:
         return ["the record is signed only in part: a signature was removed"], []
-    unsigned = {name: value for name, value in bundle.items() if name != "signature"}
     checks = [
-        ("Bundle.signature", whole, canonical_bytes(unsigned)),
-        *(("Provenance.signature", part, targets_bytes(bundle)) for part in parts),
+        ("Bundle.signature", whole, _without_signature(bundle, content)),
+        *(("Provenance.signature", part, targets_bytes(bundle, content)) for part in parts),
     ]
     wrong: list[str] = []
     absent: list[str] = []
@@ -181,6 +237,22 @@ def signature_problems(
         elif not _verified(mark, payload, keys[key_id]):
             wrong.append(f"{name} does not fit what it signs (key {key_id})")
     return wrong, absent
+
+
+def _without_signature(bundle: Mapping[str, Any], content: bytes) -> bytes:
+    """The canonical form of a record but for its signature, which stands near its end."""
+    last = {name: value for name, value in bundle.items() if name >= "signature"}
+    after = {name: value for name, value in last.items() if name != "signature"}
+    end = b"," + canonical_bytes(last)[1:]
+    if after and content.endswith(end):
+        return content[: -len(end)] + b"," + canonical_bytes(after)[1:]
+    return canonical_bytes({name: value for name, value in bundle.items() if name != "signature"})
+
+
+def signing_key_ids(bundle: Mapping[str, Any]) -> set[str | None]:
+    """The ids of the keys that a record says it is signed with; empty for an unsigned one."""
+    marks = [bundle.get("signature"), *(provenance_of(bundle).get("signature") or ())]
+    return {_key_id(mark) for mark in marks if mark is not None}
 
 
 def _imported(content: bytes, where: Path | str) -> "OKPKey":

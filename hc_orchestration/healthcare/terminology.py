@@ -15,19 +15,12 @@ ABSENT_REASON = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
 REASONS = {
     "HRESCH": "healthcare research",
-    "HQUALIMP": "healthcare quality improvement",
+    "HQUALIMP": "health quality improvement",
     "HOPERAT": "healthcare operations",
     "PATSFTY": "patient safety",
     "CLINTRCH": "clinical trial research",
 }
-OPERATIONS = {
-    "CREATE": "create",
-    "DELETE": "delete",
-    "READ": "read",
-    "UPDATE": "revise",
-    "APPEND": "append",
-    "EXECUTE": "execute",
-}
+OPERATIONS = {"CREATE": "create"}
 PARTICIPANTS = {
     "performer": "Performer",
     "assembler": "Assembler",

@@ -12,6 +12,11 @@ from hc_orchestration.yaml_model import StrictModel, load_yaml_model
 LOADERS = ("lexicon", "spacy", "transformers")
 _TEAM = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
 UNTYPED = "*"
+ABBREVIATIONS = "abbreviation_detector"
+SENTENCES = "pysbd_sentencizer"
+LINKER = "scispacy_linker"
+SCISPACY_PARTS = (ABBREVIATIONS, SENTENCES, LINKER)
+"""scispaCy's components, which a model may name without holding them."""
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 _Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+]{0,49}$")]
@@ -41,6 +46,7 @@ class ModelCard(StrictModel):
     """What its developers say of a model; shown beside its scores and logged with them.
 
     Attributes:
+        labels: All labels that the model gives, whether a study maps them or not.
         figures: A score by its name, best with its interval: "0.843 (0.835-0.851) on BC5CDR Test".
     """
 
@@ -50,6 +56,7 @@ class ModelCard(StrictModel):
     training_data: str | None = None
     limits: str | None = None
     homepage: str | None = None
+    labels: tuple[str, ...] | None = None
     figures: dict[str, str] | None = None
 
 
@@ -63,7 +70,8 @@ class ModelEntry(StrictModel):
             may be named although the pipeline does not hold them.
         source: None for a team's own model (`module:callable`), whose source is the module.
         options: What a team's own model is made with.
-        allow_pickle: Names of pickled files that may be installed.
+        allow_pickle: Names of pickled files that may be installed, or their paths in the model.
+        knowledge_base: scispaCy's concepts as JSON Lines, for the component `scispacy_linker`.
     """
 
     name: _Name
@@ -74,6 +82,7 @@ class ModelEntry(StrictModel):
     allow_pickle: tuple[str, ...] = ()
     labels: dict[str, str] | None = None
     components: tuple[str, ...] | None = None
+    knowledge_base: str | None = None
     card: ModelCard = ModelCard()
 
     @property
@@ -112,6 +121,13 @@ class ModelEntry(StrictModel):
             message = f"unknown loader; known loaders: {', '.join(LOADERS)}, or module:callable"
             raise ValueError(message)
         return loader
+
+    @model_validator(mode="after")
+    def _linker_has_concepts(self) -> Self:
+        if self.knowledge_base is not None and LINKER not in (self.components or ()):
+            message = f"knowledge_base is for the component {LINKER}; name it in components"
+            raise ValueError(message)
+        return self
 
     @model_validator(mode="after")
     def _source_or_module(self) -> Self:
@@ -171,6 +187,9 @@ def load_catalogue(path: Path) -> Catalogue:
 
 
 def _resolved(entry: ModelEntry, base: Path) -> ModelEntry:
+    if entry.knowledge_base is not None:
+        concepts = str((base / Path(entry.knowledge_base).expanduser()).absolute())
+        entry = entry.model_copy(update={"knowledge_base": concepts})
     if entry.source is None:
         return entry.model_copy(update={"source": _module_source(entry, base)})
     if entry.source.path is None or re.match(r"^[a-z0-9]+://", entry.source.path):

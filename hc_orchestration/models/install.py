@@ -64,6 +64,17 @@ def install_model(entry: ModelEntry, origin: str, store: Path, lock_file: Path) 
     return store / entry.key
 
 
+def uninstall_model(entry: ModelEntry, store: Path) -> int:
+    """Take the files of a model out of the store; returns their bytes, 0 when there were none."""
+    place = store / entry.key
+    if not place.is_dir():
+        return 0
+    with FileLock(store / ".install.lock"), _folder(store) as work:
+        size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+        place.rename(work / "removed")
+    return size
+
+
 @contextmanager
 def _folder(store: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=store))
@@ -209,14 +220,19 @@ def _model_folder(entry: ModelEntry, unpacked: Path) -> Path:
 
 def _refuse_pickles(entry: ModelEntry, folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in entry.allow_pickle and _is_pickle(path):
-            name = path.relative_to(folder).as_posix()
+        name = path.relative_to(folder).as_posix()
+        allowed = {path.name, name} & set(entry.allow_pickle)
+        if path.is_file() and not allowed and _is_pickle(path):
             why = f"{name!r} is a pickle, which runs code when read; `allow_pickle` may name it"
             raise _refused(entry, why)
 
 
 def _is_pickle(path: Path) -> bool:
-    """By the name, by the first bytes of protocol 2 and later, or as a member of a zip file."""
+    """By the name, by the first bytes of protocol 2 and later, or inside a file of another form.
+
+    PyTorch saves a zip file that holds `data.pkl`; spaCy puts such a one into the middle of the
+    weights of a component that wraps a network of PyTorch.
+    """
     if path.suffix in _PICKLES or path.name == "pytorch_model.bin":
         return True
     with path.open("rb") as stream:
@@ -228,6 +244,16 @@ def _is_pickle(path: Path) -> bool:
     if head == b"PK" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return any(PurePosixPath(name).suffix in _PICKLES for name in archive.namelist())
+    return _holds(path, b"/data.pkl")
+
+
+def _holds(path: Path, wanted: bytes) -> bool:
+    before = b""
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            if wanted in before + chunk:
+                return True
+            before = chunk[-len(wanted) :]
     return False
 
 

@@ -11,6 +11,12 @@ from spacy.util import (
     registry,
 )
 
+from hc_orchestration.models import (  # noqa: F401 - each registers its factory with spaCy
+    document_consistency,
+    lexicon_tagger,
+    ner_vote,
+)
+
 if TYPE_CHECKING:
     from spacy.language import Language
 

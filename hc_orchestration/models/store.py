@@ -5,11 +5,11 @@ import importlib.metadata
 import importlib.util
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hc_orchestration.errors import ModelError, ModelNotInstalledError
-from hc_orchestration.models.catalogue import ModelEntry
+from hc_orchestration.models.catalogue import SCISPACY_PARTS, ModelEntry
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip", ".whl")
 
@@ -35,8 +35,9 @@ class InstalledModel:
 
     Attributes:
         location: The model's folder, or its only file.
-        fingerprint: sha256 over the files, the settings that change the output, the loader and the
-            minor version of spaCy: equal fingerprints give equal entities for the same text.
+        fingerprint: sha256 over the files, the settings that change the output, the loader, the
+            minor version of spaCy, and what a team's own model says that it is: equal fingerprints
+            give equal entities for the same text.
     """
 
     entry: ModelEntry
@@ -100,7 +101,8 @@ def installed_model(entry: ModelEntry, store: Path, *, remembered: bool = False)
 
     Raises:
         ModelNotInstalledError: See `locate`.
-        ModelError: The files cannot be read, or there are none.
+        ModelError: The files cannot be read, or there are none; or a team's own model, which is
+            made to learn its fingerprint, cannot be made.
     """
     location = locate(entry, store)
     try:
@@ -111,7 +113,14 @@ def installed_model(entry: ModelEntry, store: Path, *, remembered: bool = False)
     if not files:
         message = f"model {entry.key}: the folder {location} is empty. Install the model again."
         raise ModelError(message)
-    return InstalledModel(entry, location, files, _fingerprint(entry, files))
+    identity = _identity(entry, files, remembered=remembered)
+    model = InstalledModel(entry, location, files, _digest(identity))
+    if not entry.team_model:
+        return model
+    from hc_orchestration.models.loaders.team import own_fingerprint
+
+    own = own_fingerprint(model, remembered=remembered)
+    return model if own is None else replace(model, fingerprint=_digest([model.fingerprint, own]))
 
 
 def _files(location: Path, *, remembered: bool) -> list[ModelFile]:
@@ -137,7 +146,9 @@ def _digested(path: Path, name: str, *, remembered: bool) -> ModelFile:
     return ModelFile(name, found.st_size, digest)
 
 
-def _fingerprint(entry: ModelEntry, files: tuple[ModelFile, ...]) -> str:
+def _identity(
+    entry: ModelEntry, files: tuple[ModelFile, ...], *, remembered: bool
+) -> dict[str, object]:
     spacy_minor = _minor("spacy")
     identity: dict[str, object] = {
         "files": [[file.path, file.sha256] for file in files],
@@ -149,6 +160,17 @@ def _fingerprint(entry: ModelEntry, files: tuple[ModelFile, ...]) -> str:
         identity["options"] = entry.options
     if entry.loader == "transformers":
         identity["transformers"] = _minor("transformers")
+    if set(entry.components or ()) & set(SCISPACY_PARTS):
+        identity["scispacy"] = _minor("scispacy")
+    if entry.knowledge_base is not None:
+        concepts = Path(entry.knowledge_base)
+        there = concepts.is_file()  # the loader says what to do where it is not
+        file = _digested(concepts, concepts.name, remembered=remembered) if there else None
+        identity["knowledge_base"] = file.sha256 if file else None
+    return identity
+
+
+def _digest(identity: object) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

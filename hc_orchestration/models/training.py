@@ -1,8 +1,8 @@
-"""The recipe of the two shipped models: a small CNN and a term list, both from BC5CDR.
+"""The recipe of the shipped models, all from BC5CDR: a term list, a small CNN, an ensemble.
 
 `python -m hc_orchestration.models.training --corpus DIR --output DIR` reads the Training and the
-Development file of BC5CDR (Li et al. 2016, Database baw068) and writes one folder a model. The Test
-file is never opened. The settings of the net are in `recipe.cfg`, beside this module.
+Development file of BC5CDR (Li et al. 2016, Database baw068), writes one folder a model, and then
+opens Test once for the figures. The settings of a net are in `recipe.cfg`, beside this module.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,13 +22,18 @@ from spacy.lang.en import English
 from spacy.matcher import PhraseMatcher
 from spacy.training import Example
 from spacy.training.initialize import init_nlp
-from spacy.training.loop import DIR_MODEL_BEST, train
+from spacy.training.loop import DIR_MODEL_LAST, train
 from spacy.util import filter_spans, load_config, registry
 
 from hc_orchestration.corpora.notes import Note, Reject, Span
+from hc_orchestration.corpora.raw import PassedOver
 from hc_orchestration.corpora.sources import CorpusSource, read_source
 from hc_orchestration.errors import CorpusError, HcError
-from hc_orchestration.models.loaders import LexiconModel, NerModel, SpacyModel
+from hc_orchestration.models.document_consistency import ConsistencyRule
+from hc_orchestration.models.figures import measure, strict_counts
+from hc_orchestration.models.loaders import LexiconModel, SpacyModel
+from hc_orchestration.models.model_cards import write_card
+from hc_orchestration.models.open_names import fetch_packages, read_open_names
 from hc_orchestration.models.spacy_parts import make_clinical_tokenizer
 
 if TYPE_CHECKING:
@@ -37,19 +42,19 @@ if TYPE_CHECKING:
     from spacy.tokens import Span as TokenSpan
 
 RECIPE = Path(__file__).with_name("recipe.cfg")
-CNN_NAME = "bc5cdr_cnn_sm"
-TERMS_NAME = "bc5cdr_terms"
-VERSION = "1.0.0"
+TERMS_KEY = "bc5cdr_terms-1.0.0"
+SMALL = ("bc5cdr_cnn_sm", "1.1.0")
+ENSEMBLE = ("bc5cdr_ensemble", "1.0.0")
+SEEDS = (1, 2, 3)
 
 _LABELS = {"Chemical": "CHEMICAL", "Disease": "DISEASE"}
 _TRAINING_FILE = "CDR_TrainingSet.PubTator.txt"
 _DEVELOPMENT_FILE = "CDR_DevelopmentSet.PubTator.txt"
+_TEST_FILE = "CDR_TestSet.PubTator.txt"
 _META = {
-    "name": CNN_NAME,
-    "version": VERSION,
-    "description": "Diseases and chemicals in English: a small CNN, trained on BC5CDR abstracts.",
+    "description": "Diseases and chemicals in English, trained on BC5CDR abstracts.",
     "author": "hc_orchestration project",
-    "license": "Apache-2.0",
+    "license": "Apache-2.0; the lexicon CC-BY-SA-3.0",
     "spacy_version": ">=3.8.7,<3.9.0",
     "sources": [
         {
@@ -57,7 +62,13 @@ _META = {
             "url": "https://doi.org/10.1093/database/baw068",
             "author": "Li et al. 2016",
             "license": "public domain (NLM)",
-        }
+        },
+        {
+            "name": "MeSH, DrugBank open vocabulary, Wikipedia, NHS (hashed names)",
+            "url": "https://fastdatascience.com",
+            "author": "NLM, DrugBank, Wikipedia contributors, NHS; joined by Fast Data Science",
+            "license": "CC-BY-SA-3.0",
+        },
     ],
 }
 
@@ -76,38 +87,28 @@ class Bc5cdr:
     training: tuple[Note, ...]
     development: tuple[Note, ...]
 
-    def for_weights(self, selection_notes: int) -> tuple[Note, ...]:
-        """Training, and Development but for its last `selection_notes` notes."""
-        return self.training + self.development[: len(self.development) - selection_notes]
-
-    def for_selection(self, selection_notes: int) -> tuple[Note, ...]:
-        """The last `selection_notes` notes of Development."""
-        return self.development[len(self.development) - selection_notes :]
+    def notes(self, parts: Iterable[str]) -> tuple[Note, ...]:
+        """The notes of the parts `training` and `development`, as named."""
+        named = {"training": self.training, "development": self.development}
+        return tuple(note for part in parts for note in named[part])
 
 
 @dataclass(frozen=True, slots=True)
-class StrictCounts:
-    """Distinct mentions: in the gold, predicted, and both with the same boundary and label."""
+class Fit:
+    """On which notes a net is trained, and how long.
 
-    gold: int
-    predicted: int
-    correct: int
+    Attributes:
+        parts: The parts of BC5CDR.
+        steps: Updates of the weights.
+    """
 
-    @property
-    def precision(self) -> float | None:
-        """The share of the predictions that are right; None without predictions."""
-        return self.correct / self.predicted if self.predicted else None
+    parts: tuple[str, ...]
+    steps: int
 
-    @property
-    def recall(self) -> float | None:
-        """The share of the gold that was found; None without gold."""
-        return self.correct / self.gold if self.gold else None
 
-    @property
-    def f1(self) -> float | None:
-        """The harmonic mean of both; None without gold and predictions."""
-        either = self.gold + self.predicted
-        return 2 * self.correct / either if either else None
+# Eight passes each, as batches of 200 words grow to 1,000.
+SELECTION = Fit(("training",), 1750)
+FINAL = Fit(("training", "development"), 2750)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,17 @@ LEXICON_RULES = tuple(
     for share, length in product((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8), (3, 4, 5))
 )
 
+CONSISTENCY_RULES = tuple(
+    ConsistencyRule(share, length, abbreviations=True)
+    for share, length in product((0.0, 0.2, 0.34, 0.5), (2, 3))
+)
+CONSISTENCY = ConsistencyRule(least_share=0.0, least_length=2, abbreviations=True)
+
+
+def agreeing(members: int) -> int:
+    """How many of the nets must agree on a span."""
+    return members
+
 
 def read_bc5cdr(folder: Path) -> Bc5cdr:
     """Read the two PubTator files in `folder` that may be trained on.
@@ -158,7 +170,8 @@ def read_bc5cdr(folder: Path) -> Bc5cdr:
 
 def _read_file(path: Path) -> tuple[Note, ...]:
     source = CorpusSource(name="BC5CDR", path=str(path), format="pubtator")
-    return tuple(_relabelled(item) for item in read_source(source))
+    items = read_source(source)
+    return tuple(_relabelled(item) for item in items if not isinstance(item, PassedOver))
 
 
 def _relabelled(item: Note | Reject) -> Note:
@@ -169,20 +182,19 @@ def _relabelled(item: Note | Reject) -> Note:
     return replace(item, spans=tuple(sorted(set(spans))))
 
 
-def make_training_reader(folder: str, selection_notes: int) -> ExampleReader:
-    """What spaCy's training loop calls for the notes that change the weights."""
-    notes = read_bc5cdr(Path(folder)).for_weights(selection_notes)
+def make_reader(folder: str, parts: list[str]) -> ExampleReader:
+    """What spaCy's training loop calls for the notes of these parts of BC5CDR."""
+    notes = read_bc5cdr(Path(folder)).notes(parts)
     return lambda nlp: gold_examples(nlp, notes)
 
 
-def make_selection_reader(folder: str, selection_notes: int) -> ExampleReader:
-    """What spaCy's training loop calls for the notes that select the checkpoint."""
-    notes = read_bc5cdr(Path(folder)).for_selection(selection_notes)
-    return lambda nlp: gold_examples(nlp, notes)
+def make_open_names(folder: str) -> dict[str, str]:
+    """What spaCy calls for the entries of the lexicon tagger; see `read_open_names`."""
+    return read_open_names(Path(folder))
 
 
-registry.readers("hc_orchestration.Bc5cdrTraining.v1", func=make_training_reader)
-registry.readers("hc_orchestration.Bc5cdrSelection.v1", func=make_selection_reader)
+registry.readers("hc_orchestration.Bc5cdr.v1", func=make_reader)
+registry.misc("hc_orchestration.OpenNames.v1", func=make_open_names)
 
 
 def gold_examples(nlp: "Language", notes: Iterable[Note]) -> Iterator[Example]:
@@ -205,43 +217,72 @@ def _token_spans(doc: "Doc", note: Note) -> list["TokenSpan"]:
     return filter_spans(span for span in spans if span is not None)
 
 
-def strict_counts(model: NerModel, notes: Sequence[Note]) -> dict[str, StrictCounts]:
-    """Counts of the strict match on raw text, a label each and `micro` for all of them."""
-    predicted: set[tuple[str, Span]] = set()
-    for note, found in zip(notes, model.extract([note.text for note in notes]), strict=True):
-        predicted.update((note.note_id, Span(start, end, label)) for start, end, label, *_ in found)
-    gold = {(note.note_id, span) for note in notes for span in note.spans or ()}
-    counts = {"micro": StrictCounts(len(gold), len(predicted), len(gold & predicted))}
-    for label in sorted(_LABELS.values()):
-        true = {item for item in gold if item[1].label == label}
-        guessed = {item for item in predicted if item[1].label == label}
-        counts[label] = StrictCounts(len(true), len(guessed), len(true & guessed))
-    return counts
+def train_net(folder: Path, names: Path, fit: Fit, seed: int) -> "Language":
+    """Train one net, and return its pipeline: the lexicon tagger and spaCy's NER.
 
-
-def train_cnn(folder: Path, overrides: Mapping[str, Any] | None = None) -> "Language":
-    """Train the CNN and return the pipeline of the best checkpoint, with its meta data filled in.
+    The weights are the averages after the last step: no checkpoint is chosen, so no note that is
+    trained on has to select.
 
     Args:
         folder: Where the two BC5CDR files are.
-        overrides: Settings of `recipe.cfg` to change, by dotted name (`training.max_steps`).
+        names: Where the two packages of `open_names` are.
+        fit: On which notes, and how long.
+        seed: Of the first weights, the order of the notes and the dropout.
 
     Raises:
         CorpusError: See `read_bc5cdr`.
+        ModelError: See `read_open_names`.
     """
-    corpus = read_bc5cdr(folder)
-    config = load_config(RECIPE, overrides={"paths.corpus": str(folder), **(overrides or {})})
-    selection_notes = config["split"]["selection_notes"]
-    selection = corpus.for_selection(selection_notes)
-    nlp = init_nlp(config)
-    _log_reach("training", nlp, corpus.for_weights(selection_notes))
-    _log_reach("selection", nlp, selection)
+    nlp = init_nlp(load_config(RECIPE, overrides=_overrides(folder, names, fit, seed)))
+    _log_reach(" + ".join(fit.parts), nlp, read_bc5cdr(folder).notes(fit.parts))
     with TemporaryDirectory() as checkpoints:
         train(nlp, Path(checkpoints), stdout=sys.stderr, stderr=sys.stderr)
-        best = spacy.load(Path(checkpoints) / DIR_MODEL_BEST)
-    best.config["paths"]["corpus"] = None
-    best.meta.update(_META, performance=_performance(strict_counts(SpacyModel(best), selection)))
-    return best
+        return spacy.load(Path(checkpoints) / DIR_MODEL_LAST)
+
+
+def _overrides(folder: Path, names: Path, fit: Fit, seed: int) -> dict[str, Any]:
+    """What `recipe.cfg` leaves open.
+
+    The learning rate is constant for 40 % of the steps, and the line after it has 60 %. It ends at
+    5 % of the rate if it would reach zero 0.05 / 0.95 of its length later.
+    """
+    constant = fit.steps * 2 // 5
+    return {
+        "paths.corpus": str(folder),
+        "paths.names": str(names),
+        "split.parts": list(fit.parts),
+        "system.seed": seed,
+        "training.max_steps": fit.steps,
+        "training.optimizer.learn_rate.steps": constant,
+        "training.optimizer.learn_rate.schedule.total_steps": round((fit.steps - constant) / 0.95),
+    }
+
+
+def compose(nets: Sequence["Language"], least: int, rule: ConsistencyRule) -> "Language":
+    """Join nets of `train_net` to one pipeline: the tagger, the nets, their vote, consistency.
+
+    Args:
+        nets: Trained with the same names.
+        least: How many nets must agree on a span.
+        rule: Of the document consistency.
+    """
+    tokenizer = {"@tokenizers": "hc_orchestration.ClinicalTokenizer.v1"}
+    nlp = English.from_config({"nlp": {"tokenizer": tokenizer}})
+    nlp.batch_size = nets[0].batch_size
+    tagger: Any = nets[0].get_pipe("lexicon")
+    own_tagger: Any = nlp.add_pipe("hc_lexicon_tagger", "lexicon")
+    own_tagger.from_bytes(tagger.to_bytes())
+    members = [f"ner_{number}" for number in range(1, len(nets) + 1)]
+    for name, net in zip(members, nets, strict=True):
+        model = net.config["components"]["ner"]["model"]
+        member: Any = nlp.add_pipe("hc_ner_member", name, config={"model": model})
+        trained: Any = net.get_pipe("ner")
+        with TemporaryDirectory() as folder:
+            trained.to_disk(folder, exclude=["vocab"])
+            member.from_disk(folder, exclude=["vocab"])
+    nlp.add_pipe("hc_ner_vote", "vote", config={"members": members, "least": least})
+    nlp.add_pipe("hc_document_consistency", "consistency", config=asdict(rule))
+    return nlp
 
 
 def _log_reach(part: str, nlp: "Language", notes: Sequence[Note]) -> None:
@@ -251,17 +292,7 @@ def _log_reach(part: str, nlp: "Language", notes: Sequence[Note]) -> None:
     logger.info(message, part, len(notes), gold, dropped)
 
 
-def _performance(counts: Mapping[str, StrictCounts]) -> dict[str, Any]:
-    """The figures in spaCy's own form, which `spacy info` shows."""
-
-    def scores(label: str) -> dict[str, float | None]:
-        return {"p": counts[label].precision, "r": counts[label].recall, "f": counts[label].f1}
-
-    micro = {f"ents_{name}": value for name, value in scores("micro").items()}
-    return micro | {"ents_per_type": {label: scores(label) for label in counts if label != "micro"}}
-
-
-def save_cnn(nlp: "Language", folder: Path) -> None:
+def save_pipeline(nlp: "Language", folder: Path) -> None:
     """Write the pipeline without its vocabulary, which holds no vectors and is rebuilt at load."""
     nlp.to_disk(folder, exclude=["vocab"])
 
@@ -363,36 +394,98 @@ def save_lexicon(terms: Mapping[str, str], folder: Path) -> None:
 
 
 def build_models(
-    folder: Path, output: Path, overrides: Mapping[str, Any] | None = None
-) -> tuple[Path, Path]:
-    """Build both models from the BC5CDR files in `folder`; see `train_cnn` for `overrides`.
+    folder: Path, names: Path, output: Path, *, fit: Fit = FINAL, seeds: Sequence[int] = SEEDS
+) -> dict[str, Path]:
+    """Build the shipped models from the BC5CDR files in `folder`.
+
+    Args:
+        folder: Where Training and Development are.
+        names: Where the two packages of `open_names` are.
+        output: Gets one folder a model.
+        fit: How each net is trained.
+        seeds: One net each; the small model is the first net alone.
 
     Returns:
-        The folders below `output` that hold the CNN and the term list.
+        The folder of each model, by the model's key.
     """
     corpus = read_bc5cdr(folder)
     statistics = term_statistics(corpus.training)
     rule = choose_lexicon_rule(statistics, corpus.development)
     logger.info("chosen: %s", rule)
-    terms_folder = output / f"{TERMS_NAME}-{VERSION}"
-    save_lexicon(lexicon_terms(statistics, rule), terms_folder)
-    nlp = train_cnn(folder, overrides)
-    logger.info("best checkpoint on the selection notes: %s", nlp.meta["performance"])
-    cnn_folder = output / f"{CNN_NAME}-{VERSION}"
-    save_cnn(nlp, cnn_folder)
-    return cnn_folder, terms_folder
+    built = {TERMS_KEY: output / TERMS_KEY}
+    save_lexicon(lexicon_terms(statistics, rule), built[TERMS_KEY])
+    nets = [train_net(folder, names, fit, seed) for seed in seeds]
+    for name, version, members, least in (
+        (*SMALL, nets[:1], 1),
+        (*ENSEMBLE, nets, agreeing(len(nets))),
+    ):
+        nlp = compose(members, least, CONSISTENCY)
+        nlp.meta.update(_META, name=name, version=version)
+        key = f"{name}-{version}"
+        save_pipeline(nlp, output / key)
+        built[key] = output / key
+    return built
+
+
+def report_selection(folder: Path, names: Path) -> None:
+    """Log what every vote and every consistency rule gives on Development.
+
+    The nets are trained on Training alone. `CONSISTENCY` and `agreeing` were chosen by this.
+    """
+    nets = [train_net(folder, names, SELECTION, seed) for seed in SEEDS]
+    development = read_bc5cdr(folder).development
+    for members in (nets[:1], nets):
+        for least in range(len(members) // 2 + 1, len(members) + 1):
+            for rule in CONSISTENCY_RULES:
+                figures = measure(SpacyModel(compose(members, least, rule)), development)
+                logger.info("%d of %d, %s: %s", least, len(members), rule, figures)
+
+
+def write_cards(folder: Path, built: Iterable[Path]) -> None:
+    """Measure the finished spaCy models on Test, which nothing before has read; write their cards.
+
+    Args:
+        folder: Where the Test file of BC5CDR is.
+        built: Folders of the models.
+    """
+    notes = _read_file(folder / _TEST_FILE)
+    for location in built:
+        nlp = spacy.load(location)
+        lexicon: Any = nlp.get_pipe("lexicon")
+        vote = nlp.get_pipe_config("vote")
+        figures = measure(SpacyModel(nlp), notes)
+        logger.info("%s: %s", location.name, figures)
+        write_card(
+            location,
+            nlp.meta["name"],
+            nlp.meta["version"],
+            names=len(lexicon),
+            members=len(vote["members"]),
+            least=vote["least"],
+            figures=figures,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Build both models from the command line; exits with status 1 if the corpus cannot be read."""
+    """Build the models from the command line; exits with status 1 if that cannot be done."""
     parser = argparse.ArgumentParser(prog="python -m hc_orchestration.models.training")
     parser.add_argument("--corpus", type=Path, required=True, help="folder of the BC5CDR files")
     parser.add_argument("--output", type=Path, required=True, help="gets one folder a model")
+    parser.add_argument("--select", action="store_true", help="compare settings on Development")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
     try:
-        build_models(options.corpus, options.output)
+        read_bc5cdr(options.corpus)
+        with TemporaryDirectory() as folder:
+            names = Path(folder)
+            fetch_packages(names)
+            if options.select:
+                report_selection(options.corpus, names)
+            else:
+                built = build_models(options.corpus, names, options.output)
+                built.pop(TERMS_KEY)  # its card is written by hand
+                write_cards(options.corpus, built.values())
     except HcError as error:
         parser.exit(1, f"{error}\n")
 

@@ -8,6 +8,7 @@ from hc_orchestration.reporting.gates import estimate
 from hc_orchestration.scoring.differences import Difference, ScoredModel, paired_differences
 from hc_orchestration.scoring.gates import Estimate, GateResult, Rule, regression_gate
 from hc_orchestration.scoring.slices import grouped_notes
+from hc_orchestration.storage.promotions import Promotion
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration.study import Gate
 
@@ -53,7 +54,7 @@ def regression_results(
     workspace: Workspace,
     models: Sequence[ComparedModel],
     found: Iterable[Difference],
-    champion: str | None,
+    champion: Promotion | None,
 ) -> dict[str, list[GateResult]]:
     """What the study's `regression` gates say of each compared model but the champion.
 
@@ -61,22 +62,17 @@ def regression_results(
         workspace: The study, its gates and stored scores.
         models: The comparison.
         found: The differences of its models.
-        champion: Key of the champion; None: nothing to fall behind.
+        champion: The promotion that made the champion; None: nothing to fall behind.
 
     Returns:
-        By model key. A champion that is missing from the comparison leaves every gate
-        INCONCLUSIVE.
+        By model key. A champion that is missing from the comparison, or whose files are not those
+        that were promoted, leaves every gate INCONCLUSIVE.
     """
     if champion is None:
         return {}
     gates = [gate for gate in workspace.study.gates if gate.regression is not None]
-    against: dict[tuple[str, str], Difference] = {}
-    for difference in found:
-        if difference.second == champion:
-            against[difference.first, difference.metric] = difference
-        elif difference.first == champion:
-            against[difference.second, difference.metric] = difference.reversed()
-    of_champion = next((model for model in models if model.key == champion), None)
+    of_champion = next((model for model in models if _is_champion(model, champion)), None)
+    against = {} if of_champion is None else _against(of_champion.key, found)
     return {
         model.key: [
             _regression(
@@ -88,8 +84,29 @@ def regression_results(
             for gate in gates
         ]
         for model in models
-        if model.record is not None and model.key != champion
+        if model.record is not None and not _is_champion(model, champion)
     }
+
+
+def _is_champion(model: ComparedModel, champion: Promotion) -> bool:
+    """Whether an evaluation is of the very files that were promoted."""
+    inputs = model.record.inputs if model.record is not None else None
+    return (
+        inputs is not None
+        and model.key == champion.model_key
+        and inputs.model_fingerprint == champion.fingerprint
+    )
+
+
+def _against(champion: str, found: Iterable[Difference]) -> dict[tuple[str, str], Difference]:
+    """Each model's difference from the champion by model and metric."""
+    against: dict[tuple[str, str], Difference] = {}
+    for difference in found:
+        if difference.second == champion:
+            against[difference.first, difference.metric] = difference
+        elif difference.first == champion:
+            against[difference.second, difference.metric] = difference.reversed()
+    return against
 
 
 def _regression(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hc_orchestration.scoring.differences import Difference
     from hc_orchestration.scoring.gates import GateResult
     from hc_orchestration.storage.corpus import CorpusVersion
+    from hc_orchestration.storage.promotions import Promotion
     from hc_orchestration.storage.records import (
         ExtractionPart,
         GatesPart,
@@ -73,6 +74,7 @@ def corpus_metadata(corpus: "CorpusVersion") -> dict[str, Any]:
         "duplicates": counts["duplicates"],
         "duplicate_texts": counts["duplicate_texts"],
         "not_selected": counts.get("not_selected", 0),
+        "passed_over": sum(counts.get("passed_over", {}).values()),
         "gold_discontinuous": counts.get("gold_discontinuous", 0),
         "gold_mentions": sum(counts["gold"].values()),
         "table_version": corpus.version,
@@ -187,6 +189,19 @@ def comparison_metadata(
         "differences": dg.MetadataValue.md(markdown_table(pairs)),
         "gates": dg.MetadataValue.md(markdown_table(results)),
     }
+
+
+def promotion_metadata(promotion: "Promotion", mlflow_url: str | None) -> dict[str, Any]:
+    """Who became the champion, on which evaluation, and what the gates said."""
+    shown: dict[str, Any] = {
+        "champion": promotion.model_key,
+        "previous": promotion.previous or "none",
+        "evaluation_id": promotion.evaluation_id,
+        "fingerprint": promotion.fingerprint,
+        "forced": promotion.forced_reason or "no",
+        "gates": dg.MetadataValue.md(markdown_table(gate_rows(promotion.gates))),
+    }
+    return shown if mlflow_url is None else {**shown, "model": dg.MetadataValue.url(mlflow_url)}
 
 
 def difference_row(difference: "Difference") -> dict[str, object]:

@@ -15,6 +15,7 @@ from hc_orchestration.reporting.report import render_report
 from hc_orchestration.scoring.differences import Difference
 from hc_orchestration.scoring.gates import GateResult
 from hc_orchestration.settings import Settings
+from hc_orchestration.storage.corpus import CorpusVersion
 from hc_orchestration.storage.files import StoredFile
 from hc_orchestration.storage.workspace import Workspace
 
@@ -24,6 +25,8 @@ class Comparison:
     """One comparison, as it was stored.
 
     Attributes:
+        comparison_id: What its rows are stored under.
+        corpus: The corpus that they are compared on.
         models: Every model of the catalogue, best first, missing ones last.
         differences: Every pair of ranked models in every metric.
         champion: Key of the champion, or None.
@@ -32,6 +35,8 @@ class Comparison:
         report: The report of it, `report.html`.
     """
 
+    comparison_id: str
+    corpus: CorpusVersion
     models: list[ComparedModel]
     differences: list[Difference]
     champion: str | None
@@ -47,6 +52,7 @@ def compare(workspace: Workspace, comparison_id: str) -> Comparison:
     found = differences(workspace, models)
     champion = workspace.promotions.champion(workspace.study.name)
     gates = regression_results(workspace, models, found, champion)
+    champion_key = champion.model_key if champion else None
     now = datetime.now(UTC)
     about = {
         "comparison_id": comparison_id,
@@ -57,7 +63,7 @@ def compare(workspace: Workspace, comparison_id: str) -> Comparison:
     workspace.comparisons.append_evidence(
         [{**about, **asdict(difference)} for difference in found],
         [
-            {**about, "model_key": key, "champion": champion, **asdict(result)}
+            {**about, "model_key": key, "champion": champion_key, **asdict(result)}
             for key, results in gates.items()
             for result in results
         ],
@@ -67,7 +73,9 @@ def compare(workspace: Workspace, comparison_id: str) -> Comparison:
     page = render_report(report_data(workspace, models, found, gates, now))
     report = workspace.files.put("report.html", page.encode("utf-8"))
     _keep_newest(workspace, page)
-    return Comparison(models, found, champion, gates, _digest(rows), report)
+    return Comparison(
+        comparison_id, corpus, models, found, champion_key, gates, _digest(rows), report
+    )
 
 
 def _keep_newest(workspace: Workspace, page: str) -> None:

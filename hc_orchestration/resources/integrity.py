@@ -59,3 +59,14 @@ def stored_provenance_problem(step: "EvaluationStep") -> str | None:
     except HcError as error:
         return str(error)
     return None
+
+
+def chain_problems(step: "EvaluationStep") -> list[str]:
+    """What is wrong with the model's chain, or with what the evaluation's record names."""
+    from hc_orchestration.storage.verification import verify_newest
+
+    part = step.record.provenance
+    if part is None:
+        return ["the evaluation has no Provenance"]
+    found = verify_newest(step.workspace, step.key, part.file.sha256)
+    return [f"{finding.subject}: {finding.says}" for finding in found.findings]

@@ -3,7 +3,7 @@
 import html
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,8 @@ from hc_orchestration.errors import StorageError
 from hc_orchestration.resources.comparing import newest_report
 from hc_orchestration.storage.corpus import NOTES
 from hc_orchestration.storage.files import StoredFile
-from hc_orchestration.storage.purges import Purge, PurgedTable
+from hc_orchestration.storage.materializations import MaterializationRecord
+from hc_orchestration.storage.purges import Purge
 from hc_orchestration.storage.records import (
     EvaluationRecord,
     ExtractionPart,
@@ -24,6 +25,11 @@ from hc_orchestration.storage.records import (
 from hc_orchestration.storage.workspace import Workspace
 
 _ID = "note_id"
+_NO_REPORT = (
+    b"<!doctype html><title>Report removed</title><p>This report named a note that was removed for "
+    b"good. Materialize model_comparison for one without it."
+)
+_REASON = "notes were removed for good"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,9 @@ def stored_ids(workspace: Workspace, given: Sequence[str]) -> list[str]:
     return sorted({*given, *map(workspace.pseudonyms.of, given)})
 
 
-def purge_notes(workspace: Workspace, given: Sequence[str], by: str, at: datetime) -> Purge:
+def purge_notes(
+    workspace: Workspace, given: Sequence[str], by: str, at: datetime
+) -> tuple[Purge, ...]:
     """Remove notes and whatever tells of single ones of them; what sums over notes stays.
 
     Evaluations that read these notes keep their scores, records and Provenance, but nobody can
@@ -55,7 +63,7 @@ def purge_notes(workspace: Workspace, given: Sequence[str], by: str, at: datetim
         at: When.
 
     Returns:
-        The entry of the purge log.
+        What was deleted: a row a table and a row a file.
 
     Raises:
         StorageError: An evaluation is running, or nothing was ever stored of these notes.
@@ -63,24 +71,27 @@ def purge_notes(workspace: Workspace, given: Sequence[str], by: str, at: datetim
     ids = stored_ids(workspace, given)
     _refuse_while_running(workspace)
     tables = _tables(workspace, ids)
-    rewrites = [(record, _rewrites(workspace, record, ids)) for record in workspace.records.all()]
-    named = [rewrite.old for _, files in rewrites for rewrite in files]
+    rewrites = [(r, _rewrites(workspace, _evaluated(r), ids)) for r in workspace.records.all()]
+    compared = [
+        (r, _rewrites(workspace, _compared(r), ids)) for r in workspace.materializations.all()
+    ]
+    named = [rewrite.old for _, files in [*rewrites, *compared] for rewrite in files]
     reports = _reports(workspace, ids)
-    before = {digest for purge in workspace.purges.all() for digest in purge.notes}
+    before = {digest for entry in workspace.purges.all() for digest in entry.notes}
     digests = tuple(map(workspace.pseudonyms.of_purged, ids))
     if not tables and not named and not before.issuperset(digests):
         message = f"nothing is stored of {', '.join(given)}. See `hc export entities` for the ids."
         raise StorageError(message)
-    purge = Purge(
-        at=at,
-        by=by,
-        notes=digests,
-        tables=tuple(PurgedTable(n, workspace.delta.version_of(n)) for n in tables),
-        files=tuple(sorted({file.sha256 for file in [*named, *reports]})),
-    )
-    workspace.purges.append(purge)
+    subjects: list[tuple[str, int | None]] = [
+        *((name, workspace.delta.version_of(name) + 1) for name in tables),
+        *((digest, None) for digest in sorted({file.sha256 for file in [*named, *reports]})),
+    ]
+    purges = tuple(Purge(subject, before, _REASON, at, by, digests) for subject, before in subjects)
+    workspace.purges.append(purges)
     for record, files in rewrites:
         _replace(workspace, record, files)
+    for made, files in compared:
+        _replace_compared(workspace, made, files)
     for file in [*named, *reports]:
         workspace.files.remove(file)
     _remove_newest_report(workspace, ids)
@@ -88,7 +99,7 @@ def purge_notes(workspace: Workspace, given: Sequence[str], by: str, at: datetim
         version = workspace.delta.purge(name, _ID, ids)
         if name == NOTES.path:
             workspace.corpus.purged(version, at)
-    return purge
+    return purges
 
 
 def _refuse_while_running(workspace: Workspace) -> None:
@@ -109,14 +120,21 @@ def _tables(workspace: Workspace, ids: Sequence[str]) -> list[str]:
     return sorted({*now, NOTES.path} if now and NOTES.path in noted else set(now))
 
 
-def _rewrites(
-    workspace: Workspace, record: EvaluationRecord, ids: Sequence[str]
-) -> tuple[_Rewrite, ...]:
+def _evaluated(record: EvaluationRecord) -> tuple[StoredFile, ...]:
     parts = (part for part in (record.extraction, record.metrics) if part is not None)
+    return tuple(file for part in parts for file in part.files)
+
+
+def _compared(record: MaterializationRecord) -> tuple[StoredFile, ...]:
+    return record.comparison.files if record.comparison else ()
+
+
+def _rewrites(
+    workspace: Workspace, files: Sequence[StoredFile], ids: Sequence[str]
+) -> tuple[_Rewrite, ...]:
     return tuple(
         _Rewrite(file, content)
-        for part in parts
-        for file in part.files
+        for file in files
         if workspace.files.holds(file)
         and (content := _without(file, workspace.files.get(file), ids)) is not None
     )
@@ -126,6 +144,8 @@ def _without(file: StoredFile, content: bytes, ids: Sequence[str]) -> bytes | No
     """The bytes of a file without the notes, or None when it does not name them."""
     if file.name.endswith(".parquet"):
         return _table_without(content, ids)
+    if file.name.endswith(".html"):
+        return _NO_REPORT if _names(content, ids) else None
     if file.name.endswith(".json"):
         document = json.loads(content)
         left = _document_without(document, frozenset(ids))
@@ -165,11 +185,7 @@ def _replace(workspace: Workspace, record: EvaluationRecord, rewrites: Sequence[
     """Let the record name the new files, so that MLflow is brought up to date with them."""
     if not rewrites:
         return
-    new = {r.old: workspace.files.put(r.old.name, r.new) for r in rewrites}
-
-    def swapped(files: tuple[StoredFile, ...]) -> tuple[StoredFile, ...]:
-        return tuple(new.get(file, file) for file in files)
-
+    swapped = _swapping(workspace, rewrites)
     parts: list[ExtractionPart | MetricsPart] = []
     if record.extraction:
         files = swapped(record.extraction.files)
@@ -177,6 +193,22 @@ def _replace(workspace: Workspace, record: EvaluationRecord, rewrites: Sequence[
     if record.metrics:
         parts.append(record.metrics.model_copy(update={"files": swapped(record.metrics.files)}))
     workspace.records.append(record.evaluation_id, record.model_key, *parts)
+
+
+def _replace_compared(
+    workspace: Workspace, record: MaterializationRecord, rewrites: Sequence[_Rewrite]
+) -> None:
+    if rewrites and record.comparison is not None:
+        files = _swapping(workspace, rewrites)(record.comparison.files)
+        part = record.comparison.model_copy(update={"files": files})
+        workspace.materializations.append(record.identity, part)
+
+
+def _swapping(
+    workspace: Workspace, rewrites: Sequence[_Rewrite]
+) -> Callable[[tuple[StoredFile, ...]], tuple[StoredFile, ...]]:
+    new = {r.old: workspace.files.put(r.old.name, r.new) for r in rewrites}
+    return lambda files: tuple(new.get(file, file) for file in files)
 
 
 def _reports(workspace: Workspace, ids: Sequence[str]) -> list[StoredFile]:

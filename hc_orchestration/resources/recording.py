@@ -10,7 +10,14 @@ from filelock import FileLock
 
 from hc_orchestration.errors import EvaluationError
 from hc_orchestration.healthcare.bundle import build_bundle
-from hc_orchestration.healthcare.facts import Artifact, EvaluationFacts, Score, TableRows
+from hc_orchestration.healthcare.facts import (
+    Artifact,
+    EvaluationFacts,
+    ForcedPromotion,
+    SampleSize,
+    Score,
+    TableRows,
+)
 from hc_orchestration.healthcare.signing import (
     SigningKey,
     canonical_bytes,
@@ -19,8 +26,10 @@ from hc_orchestration.healthcare.signing import (
 )
 from hc_orchestration.healthcare.validity import check_bundle, check_provenance
 from hc_orchestration.home import private_folder
+from hc_orchestration.scoring.slices import sampling_units
 from hc_orchestration.storage.records import (
     EvaluationRecord,
+    InputsPart,
     ProvenancePart,
     RecordPart,
     Status,
@@ -29,6 +38,7 @@ from hc_orchestration.storage.rows_digest import rows_digest
 
 if TYPE_CHECKING:
     from hc_orchestration.resources.evaluation import EvaluationStep
+    from hc_orchestration.storage.workspace import Workspace
 
 SCORING_STEP = "evaluation_metrics"
 
@@ -54,7 +64,7 @@ def record_provenance(step: "EvaluationStep") -> tuple[tuple[RecordPart, ...], P
     copied: tuple[RecordPart, ...] = () if evaluated is record else (inputs, metrics)
     key = _key(step)
     before = _same_provenance(record, evaluated, earlier, key.key_id if key else None)
-    if before is not None:
+    if before is not None and not _untold_promotions(step):
         return copied, before
     now = datetime.now(UTC)
     status = evaluated.status
@@ -63,7 +73,9 @@ def record_provenance(step: "EvaluationStep") -> tuple[tuple[RecordPart, ...], P
     with FileLock(workspace.settings.locks / f"provenance-{step.key}.lock"):
         part = _recorded(step, evaluated, ended, now)
         # Inside the lock: the next record of this model must see this one as the head.
-        workspace.records.append(step.evaluation_id, step.key, part)
+        workspace.records.append_provenance(
+            step.evaluation_id, step.key, workspace.study.name, part
+        )
     return copied, part
 
 
@@ -74,14 +86,13 @@ def _recorded(
     workspace = step.workspace
     key = _key(step)
     previous = _head(step)
-    bundle = build_bundle(_facts(step, evaluated, ended, now, previous))
+    facts = _facts(step, evaluated, ended, now, previous)
+    bundle = build_bundle(facts)
     check_bundle(bundle)
     record = signed(bundle, key)
     check_bundle(record)
     provenance = provenance_of(record)
     check_provenance(provenance)
-    if key is not None:
-        workspace.files.put(f"{key.key_id}.jwk", key.public)
     return ProvenancePart(
         file=workspace.files.put("fhir_provenance_bundle.json", canonical_bytes(record)),
         resource=workspace.files.put("fhir_provenance.json", canonical_bytes(provenance)),
@@ -89,6 +100,8 @@ def _recorded(
         of_evaluation=step.evaluation_id,
         evaluation_digest=_digest(evaluated) or "",
         key_id=key.key_id if key else None,
+        forced=tuple(promotion.promotion_id for promotion in facts.forced),
+        public_key=workspace.files.put(f"{key.key_id}.jwk", key.public) if key else None,
     )
 
 
@@ -98,19 +111,13 @@ def _key(step: "EvaluationStep") -> SigningKey | None:
 
 
 def _head(step: "EvaluationStep") -> str | None:
-    """The digest of the newest record of this model and study, or None when this is the first."""
+    """The digest of the newest record of this model and study, or None when this is the first.
+
+    The kept head, not what can be read now: if a record was lost, what follows still names it.
+    """
     study = step.workspace.study.name
-    own = [
-        record
-        for record in step.workspace.records.of_model(step.key)
-        if record.provenance is not None
-        and record.provenance.of_evaluation == record.evaluation_id
-        and record.run is not None
-        and record.run.study == study
-    ]
-    followed = {record.provenance.previous for record in own if record.provenance}
-    heads = [r.provenance.file.sha256 for r in own if r.provenance]
-    return next((head for head in heads if head not in followed), None)
+    kept = step.workspace.records.heads(step.key)
+    return next((one.head.record for one in reversed(kept) if one.head.study == study), None)
 
 
 def _facts(
@@ -129,7 +136,7 @@ def _facts(
     extraction = workspace.records.required(inputs.pinned_by).extraction
     files = (*(extraction.files if extraction else ()), *metrics.files)
     card = step.entry.card.model_dump(mode="json", exclude_none=True)
-    scores = workspace.metrics.scores(step.key, metrics.evaluation_digest)
+    scores = workspace.metrics.scores(step.key, metrics.evaluation_digest, metrics.metrics_version)
     tables = [
         TableRows(
             f"metrics/{step.key}",
@@ -167,9 +174,41 @@ def _facts(
         started=run.started_at,
         ended=ended,
         recorded=now,
+        sample=_sample(workspace, inputs),
         previous=previous,
+        forced=_untold_promotions(step),
         profile=workspace.study.provenance,
     )
+
+
+def _untold_promotions(step: "EvaluationStep") -> tuple[ForcedPromotion, ...]:
+    """The promotions of the model by force that no record of its chain tells of, oldest first."""
+    workspace = step.workspace
+    told = {
+        identity
+        for record in workspace.records.of_model(step.key)
+        if record.provenance is not None
+        for identity in record.provenance.forced
+    }
+    return tuple(
+        ForcedPromotion(made.promotion_id, made.evaluation_id, made.forced_reason, made.at)
+        for made in reversed(workspace.promotions.of_study(workspace.study.name))
+        if made.model_key == step.key
+        and made.forced_reason is not None
+        and made.promotion_id not in told
+    )
+
+
+def _sample(workspace: "Workspace", inputs: InputsPart) -> SampleSize | None:
+    """What was read, in the study's sampling units; None when it is a small cell."""
+    cluster = workspace.study.cluster
+    if cluster is None:
+        count = inputs.notes
+    else:
+        count = sampling_units(workspace.corpus.notes(inputs.corpus_version), cluster)
+    if count < workspace.study.privacy.smallest_cell:
+        return None
+    return SampleSize(count, cluster or "note")
 
 
 def record_scores(scores: pl.DataFrame, smallest_cell: int) -> tuple[Score, ...]:

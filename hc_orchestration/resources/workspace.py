@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hc_orchestration.storage.records import ShownIn
     from hc_orchestration.storage.workspace import Workspace
     from hc_orchestration.tracking.projection import MlflowProjection
+    from hc_orchestration.tracking.registry import PromotionProjection
 
 
 class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -57,14 +58,14 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The MLflow store that evaluations are shown in; the names are those of dagster-mlflow."""
+    """The MLflow store that our runs are shown in; the names are those of dagster-mlflow."""
 
     mlflow_tracking_uri: str = Field(description="MLflow tracking URI (MLFLOW_TRACKING_URI).")
     experiment_name: str | None = Field(
         default=None, description="The experiment; default: the study's name."
     )
     parent_run_id: str | None = Field(
-        default=None, description="An MLflow run that every evaluation becomes a child of."
+        default=None, description="An MLflow run that every run of ours becomes a child of."
     )
     mlflow_run_id: str | None = Field(
         default=None,
@@ -113,6 +114,11 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         os.environ.update(self.env)
         return mlflow_projection(self.mlflow_tracking_uri, workspace)
 
+    def promotions(self, workspace: "Workspace") -> "PromotionProjection":
+        """What shows promotions in this store; it connects when it is first used."""
+        os.environ.update(self.env)
+        return promotion_projection(self.mlflow_tracking_uri, workspace)
+
 
 def mlflow_projection(tracking_uri: str, workspace: "Workspace") -> "MlflowProjection":
     """The writer of the MLflow store at `tracking_uri` for a workspace's records."""
@@ -122,3 +128,17 @@ def mlflow_projection(tracking_uri: str, workspace: "Workspace") -> "MlflowProje
     settings = workspace.settings
     store = MlflowStore(tracking_uri, settings.home, settings.mlflow_url)
     return MlflowProjection(store, workspace.files, settings.dagster_url)
+
+
+def promotion_projection(tracking_uri: str, workspace: "Workspace") -> "PromotionProjection":
+    """What shows a workspace's promotions in the MLflow store at `tracking_uri`."""
+    from hc_orchestration.tracking.client import MlflowStore
+    from hc_orchestration.tracking.registry import PromotionProjection
+
+    settings = workspace.settings
+    return PromotionProjection(
+        MlflowStore(tracking_uri, settings.home, settings.mlflow_url),
+        mlflow_projection(tracking_uri, workspace),
+        workspace.records,
+        workspace.promotions,
+    )

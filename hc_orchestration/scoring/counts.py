@@ -139,8 +139,9 @@ class _Tally:
     def __init__(self, index: SpanIndex) -> None:
         self._index = index
         self._all = index.candidates
-        self._gold_cell = self._cells(index.gold)
-        self._gold = self._table(self._gold_cell)
+        gold_cell = self._cells(index.gold)
+        self._gold = self._table(gold_cell)
+        self._pair_cell = gold_cell[self._all.gold]
         self._predicted = self._table(self._cells(index.predicted))
 
     def label_blind(self) -> Iterable[pl.DataFrame]:
@@ -153,8 +154,7 @@ class _Tally:
         )
         gold, predicted = self._gold.sum(axis=1), self._predicted.sum(axis=1)
         same, other = (pairs.sum(axis=1) for pairs in self._pairs(found, chosen))
-        yield self._frame(EXACT, [ALL_LABELS], (gold, predicted), (same, np.zeros_like(other)))
-        yield self._frame(PARTIAL, [ALL_LABELS], (gold, predicted), (same, other))
+        return self._frames((EXACT, PARTIAL), [ALL_LABELS], (gold, predicted), (same, other))
 
     def per_gold_label(self) -> Iterable[pl.DataFrame]:
         found, labels = self._all, max(len(self._index.labels), 1)
@@ -162,25 +162,22 @@ class _Tally:
         anything = np.ones(len(found.gold), dtype=np.bool_)
         chosen = paired(found, own, (found.same_boundary, anything))
         same, other = self._pairs(found, chosen)
-        names = self._index.labels
-        yield self._frame(EXACT, names, (self._gold, None), (same, np.zeros_like(other)))
-        yield self._frame(PARTIAL, names, (self._gold, None), (same, other))
+        sides = (self._gold, None)
+        return self._frames((EXACT, PARTIAL), self._index.labels, sides, (same, other))
 
     def per_label(self) -> Iterable[pl.DataFrame]:
         found = self._all
         same_label = found.same_label
         chosen = paired(found, found.predicted, (found.same_boundary & same_label, same_label))
         same, other = self._pairs(found, chosen)
-        names = self._index.labels
-        none = np.zeros_like(other)
-        yield self._frame(STRICT, names, (self._gold, self._predicted), (same, none))
-        yield self._frame(TYPE, names, (self._gold, self._predicted), (same, other))
+        sides = (self._gold, self._predicted)
+        return self._frames((STRICT, TYPE), self._index.labels, sides, (same, other))
 
     def _pairs(self, found: Candidates, chosen: Flags) -> tuple[Indices, Indices]:
         """Same-boundary pairs and other pairs, by note and label of the gold span."""
-        same = found.gold[chosen & found.same_boundary]
-        other = found.gold[chosen & ~found.same_boundary]
-        return self._table(self._gold_cell[same]), self._table(self._gold_cell[other])
+        same = self._pair_cell[chosen & found.same_boundary]
+        other = self._pair_cell[chosen & ~found.same_boundary]
+        return self._table(same), self._table(other)
 
     def _cells(self, spans: Spans) -> Indices:
         """The cell of note (row) and label (column) that each span counts in."""
@@ -190,14 +187,17 @@ class _Tally:
         shape = (len(self._index.notes), len(self._index.labels))
         return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
 
-    def _frame(
+    def _frames(
         self,
-        mode: str,
+        modes: tuple[str, str],
         labels: list[str],
         sides: tuple[Indices, Indices | None],
         pairs: tuple[Indices, Indices],
-    ) -> pl.DataFrame:
-        """The cells in which anything was counted, gold and predicted, same and other pairs."""
+    ) -> list[pl.DataFrame]:
+        """The cells in which anything was counted, gold and predicted, same and other pairs.
+
+        The first of the modes gives nothing for the other pairs.
+        """
         gold, predicted = sides
         counted = gold.reshape(-1) + (0 if predicted is None else predicted.reshape(-1))
         cells = np.flatnonzero(counted)
@@ -209,5 +209,11 @@ class _Tally:
             "same": pairs[0].reshape(-1)[cells],
             "overlapping": pairs[1].reshape(-1)[cells],
         }
-        frame = pl.DataFrame(columns).with_columns(mode=pl.lit(mode))
-        return frame.select(pl.col(name).cast(kind) for name, kind in COUNT_SCHEMA.items())
+        frame = pl.DataFrame(columns)
+        without = frame.with_columns(overlapping=pl.lit(0))
+        return [
+            table.with_columns(mode=pl.lit(mode)).select(
+                pl.col(name).cast(kind) for name, kind in COUNT_SCHEMA.items()
+            )
+            for mode, table in zip(modes, (without, frame), strict=True)
+        ]

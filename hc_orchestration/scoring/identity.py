@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-SCORING_VERSION = "2"
+SCORING_VERSION = "3"
 
 
 @dataclass(frozen=True, slots=True)

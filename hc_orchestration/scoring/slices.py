@@ -48,11 +48,20 @@ def grouped_notes(notes: pl.LazyFrame, slices: Sequence[str], cluster: str | Non
         note_id, cluster (an index from 0), and for each attribute a column that `cut` reads.
     """
     annotated = notes.filter(pl.col("gold").is_not_null())
-    text = pl.format("text {}", "text_sha256")
-    unit = text if cluster is None else pl.coalesce(pl.format("{}", _attribute(cluster)), text)
+    unit = _unit(cluster)
     values = [_value(name).fill_null(MISSING).alias(_column(name)) for name in slices]
     table = annotated.select("note_id", unit.alias("unit"), *values).sort("note_id").collect()
     return table.with_columns(cluster=pl.col("unit").rank("dense").cast(pl.Int64) - 1).drop("unit")
+
+
+def sampling_units(notes: pl.LazyFrame, cluster: str | None) -> int:
+    """How many clusters (see `grouped_notes`) the notes are of, annotated or not."""
+    return int(notes.select(_unit(cluster).n_unique()).collect().item())
+
+
+def _unit(cluster: str | None) -> pl.Expr:
+    text = pl.format("text {}", "text_sha256")
+    return text if cluster is None else pl.coalesce(pl.format("{}", _attribute(cluster)), text)
 
 
 def _column(attribute: str) -> str:

@@ -1,6 +1,8 @@
 """Stored comparisons: a row per model, a row per pair and metric, a row per regression gate."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -73,6 +75,15 @@ GATES = TableSpec(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class ComparisonRows:
+    """The rows of one comparison: a row per model, per pair and metric, per regression gate."""
+
+    models: pl.DataFrame
+    pairs: pl.DataFrame
+    gates: pl.DataFrame
+
+
 class ComparisonTable:
     """Writes and reads comparisons."""
 
@@ -97,6 +108,19 @@ class ComparisonTable:
         rows = self._store.scan(COMPARISONS).collect()
         newest = rows.filter(pl.col("compared_at") == pl.col("compared_at").max())
         return newest.sort("rank", "model_key", nulls_last=True)
+
+    def since(self, moment: datetime) -> list[ComparisonRows]:
+        """The comparisons made since a moment, oldest first."""
+        made = self._since(COMPARISONS, moment)
+        pairs, gates = self._since(PAIRS, moment), self._since(GATES, moment)
+        order = made.sort("compared_at")["comparison_id"].unique(maintain_order=True)
+        return [
+            ComparisonRows(*(table.filter(comparison_id=key) for table in (made, pairs, gates)))
+            for key in order
+        ]
+
+    def _since(self, table: TableSpec, moment: datetime) -> pl.DataFrame:
+        return self._store.scan(table).filter(pl.col("compared_at") >= moment).collect()
 
     def pairs(self, comparison_id: str) -> pl.DataFrame:
         """The pairs of a comparison, see `Difference`."""

@@ -50,7 +50,7 @@ CHANGES = TableSpec(
     {"notes_version": pl.Int64, "note_id": pl.String, "change": pl.String, "digest": pl.String},
     keys=("notes_version", "note_id"),
 )
-_NOTES_A_BATCH = 2_000
+_NOTES_A_BATCH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,8 @@ class CorpusTables:
         """What a notes version changed: id, added, changed or removed, and the note's digest.
 
         The digest is the note's new one, or its last one when it was removed. No rows for the
-        first version, and for one that a crash kept from being compared.
+        first version. What a crash left half-stored is no corpus: the next ingestion compares with
+        the last whole one.
         """
         rows = self._store.scan(CHANGES).filter(pl.col("notes_version") == version)
         return rows.drop("notes_version").sort("note_id").collect()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from filelock import FileLock
 
@@ -44,6 +44,7 @@ _REMEMBER = {
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.deletedFileRetentionDuration": "interval 7 days",
 }
+_ROWS_A_GROUP = 2_048  # what a writer holds in memory before it encodes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ class DeltaStore:
                     mode="overwrite",
                     schema_mode="overwrite",
                     commit_properties=properties,
+                    writer_properties=WriterProperties(max_row_group_size=_ROWS_A_GROUP),
                 )
             except Exception:
                 if stream.error is not None:
@@ -141,7 +143,7 @@ class DeltaStore:
             StorageError: There is no such version, or no longer.
         """
         try:
-            table = DeltaTable(self._uri(spec), version=version)
+            table = DeltaTable(self.uri(spec), version=version)
         except TableNotFoundError:
             if version is None:
                 return spec.empty().lazy()
@@ -166,7 +168,7 @@ class DeltaStore:
     def version(self, spec: TableSpec) -> int | None:
         """The newest version of a table, or None when it does not exist."""
         try:
-            return DeltaTable(self._uri(spec)).version()
+            return DeltaTable(self.uri(spec)).version()
         except TableNotFoundError:
             return None
 
@@ -212,13 +214,17 @@ class DeltaStore:
 
         self._commit(spec, delete)
         self._commit(spec, properties(_FORGET))
-        table = DeltaTable(self._uri(spec))
+        table = DeltaTable(self.uri(spec))
         table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
         table.update_incremental()
         table.create_checkpoint()
         table.cleanup_metadata()
         self._commit(spec, properties(_REMEMBER))
-        return DeltaTable(self._uri(spec)).version()
+        return DeltaTable(self.uri(spec)).version()
+
+    def uri(self, spec: TableSpec) -> str:
+        """Where a table lies."""
+        return f"{self._root}/{spec.path}"
 
     def _commit(self, spec: TableSpec, operation: Callable[[DeltaTable], T]) -> T:
         """Run a write on a freshly loaded table, again if another writer committed first.
@@ -233,14 +239,14 @@ class DeltaStore:
             except CommitFailedError:
                 pause = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
                 time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
-                table = DeltaTable(self._uri(spec))
+                table = DeltaTable(self.uri(spec))
         message = (
             f"table {spec.path}: other writers committed first {_ATTEMPTS} times. Run it again."
         )
         raise BusyStorageError(message)
 
     def _open(self, spec: TableSpec) -> DeltaTable:
-        uri = self._uri(spec)
+        uri = self.uri(spec)
         try:
             return DeltaTable(uri)
         except TableNotFoundError:
@@ -249,9 +255,6 @@ class DeltaStore:
                 return DeltaTable.create(
                     uri, schema=_arrow_schema(spec), mode="ignore", configuration=_PROPERTIES
                 )
-
-    def _uri(self, spec: TableSpec) -> str:
-        return f"{self._root}/{spec.path}"
 
 
 class _Stream:

@@ -18,6 +18,14 @@ class StoredFile:
     size: int
 
 
+class FileGoneError(StorageError):
+    """A file that is not in the store."""
+
+
+class FileChangedError(StorageError):
+    """A file whose bytes are not those that were stored."""
+
+
 class FileStore:
     """Immutable files below `<root>/files`."""
 
@@ -40,17 +48,32 @@ class FileStore:
         """The bytes of a file.
 
         Raises:
-            StorageError: It is gone, or its bytes are no longer those that were stored.
+            FileGoneError: It is not there.
+            FileChangedError: Its bytes are no longer those that were stored.
+            StorageError: The store cannot be reached.
+        """
+        content = self.get_anyway(file)
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            message = f"{file.name} ({file.sha256[:12]}) was changed after it was stored."
+            raise FileChangedError(message)
+        return content
+
+    def get_anyway(self, file: StoredFile) -> bytes:
+        """The bytes that lie where a file was stored, changed or not.
+
+        Raises:
+            FileGoneError: There are none.
+            StorageError: The store cannot be reached.
         """
         filesystem, path = self._locate(file.sha256, Path(file.name).suffix)
         try:
             content: bytes = filesystem.cat_file(path)
         except FileNotFoundError:
             message = f"{file.name} ({file.sha256[:12]}) is no longer in the file store."
+            raise FileGoneError(message) from None
+        except OSError as error:
+            message = f"{file.name} ({file.sha256[:12]}) cannot be read ({type(error).__name__})."
             raise StorageError(message) from None
-        if hashlib.sha256(content).hexdigest() != file.sha256:
-            message = f"{file.name} ({file.sha256[:12]}) was changed after it was stored."
-            raise StorageError(message)
         return content
 
     def of_kind(self, suffix: str) -> list[StoredFile]:

@@ -48,14 +48,20 @@ class MetricTables:
         version = self._store.version(table)
         return 0 if version is None else version
 
-    def scores(self, model_key: str, evaluation_digest: str) -> pl.DataFrame:
-        """The scores of an evaluation, in a stable order."""
-        return self._of(metrics_table(model_key), evaluation_digest)
+    def scores(
+        self, model_key: str, evaluation_digest: str, version: int | None = None
+    ) -> pl.DataFrame:
+        """The scores of an evaluation, in a stable order, as they are or were at a version."""
+        return self._of(metrics_table(model_key), evaluation_digest, version)
 
     def note_counts(self, model_key: str, evaluation_digest: str) -> pl.DataFrame:
         """The note-level counts of an evaluation, in a stable order."""
         return self._of(note_counts_table(model_key), evaluation_digest)
 
-    def _of(self, table: TableSpec, evaluation_digest: str) -> pl.DataFrame:
-        rows = self._store.scan(table).filter(pl.col("evaluation_digest") == evaluation_digest)
+    def _of(
+        self, table: TableSpec, evaluation_digest: str, version: int | None = None
+    ) -> pl.DataFrame:
+        rows = self._store.scan(table, version).filter(
+            pl.col("evaluation_digest") == evaluation_digest
+        )
         return rows.sort(table.keys).collect()

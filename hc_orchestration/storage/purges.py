@@ -1,89 +1,74 @@
-"""The purge log: which notes were removed from everything, and what can no longer be read since."""
+"""What was deleted on purpose: which versions of a table, or which file, when and why.
 
-from dataclasses import dataclass
+Whoever deletes notes, old versions or files for good says so here, in the same command; only then
+does the verification of a record tell "purged" from "lost". There is no other trace of it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import polars as pl
 
 from hc_orchestration.storage.delta import DeltaStore, TableSpec
 
-PURGES = TableSpec(
+_PURGES = TableSpec(
     "purges",
     {
-        "at": pl.Datetime("us", "UTC"),
+        "subject": pl.String,
+        "before_version": pl.Int64,
+        "reason": pl.String,
+        "purged_at": pl.Datetime("us", "UTC"),
         "by": pl.String,
         "notes": pl.List(pl.String),
-        "tables": pl.List(pl.Struct({"name": pl.String, "last_version": pl.Int64})),
-        "files": pl.List(pl.String),
     },
 )
 
 
 @dataclass(frozen=True, slots=True)
-class PurgedTable:
-    """A table whose versions up to `last_version` nobody can read any more."""
-
-    name: str
-    last_version: int
-
-
-@dataclass(frozen=True, slots=True)
 class Purge:
-    """One removal, as it was begun; it is written before anything is removed.
+    """One deletion.
 
     Attributes:
-        at: When.
-        by: Who: the name of the account.
-        notes: Salted digests of the ids of the notes, see `Pseudonyms.of_purged`.
-        tables: What can no longer be read of tables.
-        files: The sha256 (hex) of stored files that were removed or made anew without the notes.
+        subject: The path of a table (`notes`, `entities/KEY`), or the sha256 (hex) of a file.
+        before_version: Of a table, the first version that can still be read.
+        reason: Why, in words that name nobody.
+        by: The account that asked for it; None where nobody said.
+        notes: Salted digests of the ids of the notes that were removed, see `of_purged`.
     """
 
-    at: datetime
-    by: str
-    notes: tuple[str, ...]
-    tables: tuple[PurgedTable, ...]
-    files: tuple[str, ...]
+    subject: str
+    before_version: int | None
+    reason: str
+    purged_at: datetime
+    by: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def covers(self, subject: str, version: int | None) -> bool:
+        """Whether it deleted this file, or this version of a table."""
+        if subject != self.subject:
+            return False
+        if version is None or self.before_version is None:
+            return version is self.before_version
+        return version < self.before_version
 
 
-class PurgeLog:
-    """Appends purges and reads them; nothing is ever taken back."""
+class PurgeTable:
+    """Writes and reads deletions."""
 
     def __init__(self, store: DeltaStore) -> None:
-        """Use the tables of `store`."""
+        """Use the table of `store`."""
         self._store = store
 
-    def append(self, purge: Purge) -> None:
-        """Write that something is about to be removed."""
-        row = {
-            "at": purge.at,
-            "by": purge.by,
-            "notes": list(purge.notes),
-            "tables": [{"name": t.name, "last_version": t.last_version} for t in purge.tables],
-            "files": list(purge.files),
-        }
-        self._store.append(PURGES, pl.DataFrame([row], schema=dict(PURGES.schema)))
+    def append(self, purges: Iterable[Purge]) -> None:
+        """Tell of deletions."""
+        rows = [asdict(purge) for purge in purges]
+        self._store.append(_PURGES, pl.DataFrame(rows, schema=dict(_PURGES.schema)))
 
-    def all(self) -> list[Purge]:
-        """Every purge, oldest first."""
-        return [
-            Purge(
-                at=row["at"],
-                by=row["by"],
-                notes=tuple(row["notes"]),
-                tables=tuple(PurgedTable(**table) for table in row["tables"]),
-                files=tuple(row["files"]),
-            )
-            for row in self._store.scan(PURGES).sort("at").collect().iter_rows(named=True)
-        ]
-
-    def of_table(self, name: str, version: int) -> Purge | None:
-        """The purge that removed a version of a table, or None."""
-        for purge in self.all():
-            if any(t.name == name and version <= t.last_version for t in purge.tables):
-                return purge
-        return None
-
-    def of_file(self, sha256: str) -> Purge | None:
-        """The purge that removed a stored file, or None."""
-        return next((purge for purge in self.all() if sha256 in purge.files), None)
+    def all(self) -> tuple[Purge, ...]:
+        """Every deletion, oldest first."""
+        rows = self._store.scan(_PURGES).collect().sort("purged_at", maintain_order=True)
+        return tuple(
+            Purge(**{**row, "notes": tuple(row["notes"] or ())})
+            for row in rows.iter_rows(named=True)
+        )

@@ -5,7 +5,8 @@ part written again replaces the older one when the record is read. Everything th
 evaluation (MLflow, Provenance, the command line) is derived from its record.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -188,7 +189,9 @@ class ProvenancePart(RecordPart):
         file: The Bundle; its sha256 is the digest of the record.
         resource: The Provenance resource alone; None in records of before there were Bundles.
         key_id: Of the key that signed it; None for one that is not signed.
+        public_key: The public key of that.
         previous: Digest of the record that this one follows in the model's chain.
+        forced: Ids of the promotions by force that the record tells of.
     """
 
     file: StoredFile
@@ -197,6 +200,37 @@ class ProvenancePart(RecordPart):
     of_evaluation: str
     evaluation_digest: str
     key_id: str | None = None
+    forced: tuple[str, ...] = ()
+    public_key: StoredFile | None = None
+
+
+class HeadPart(RecordPart):
+    """The newest record of a model and study; the older ones of these are its chain so far.
+
+    Attributes:
+        record: Digest of the record, as in `ProvenancePart.file`.
+    """
+
+    study: str
+    record: str
+    evaluation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRecord:
+    """A record as the evaluations table lists it."""
+
+    evaluation_id: str
+    model_key: str
+    part: ProvenancePart
+
+
+@dataclass(frozen=True, slots=True)
+class KeptHead:
+    """A head as the evaluations table keeps it."""
+
+    model_key: str
+    head: HeadPart
 
 
 class MlflowPart(RecordPart):
@@ -271,6 +305,21 @@ class EvaluationRecord(BaseModel):
         )
 
     @property
+    def kind(self) -> str:
+        """The tag `hc.kind` of the MLflow run that shows it."""
+        return "evaluation"
+
+    @property
+    def identity(self) -> str:
+        """The id that its MLflow run is found by."""
+        return self.evaluation_id
+
+    @property
+    def experiment(self) -> str | None:
+        """Name of the MLflow experiment; None before a run is recorded."""
+        return self.run.experiment if self.run else None
+
+    @property
     def state(self) -> Status:
         """RUNNING until a step says otherwise."""
         return Status.RUNNING if self.status is None else self.status.status
@@ -316,15 +365,58 @@ class Records:
         done: Sequence[str] = (),
     ) -> None:
         """Write parts, and steps that are done, in one commit."""
-        now = datetime.now(UTC)
         rows = [(part.part_name(), part.model_dump_json()) for part in parts]
         rows += [(DONE, step) for step in done]
-        frame = pl.DataFrame(
-            [(evaluation_id, model_key, name, content, now) for name, content in rows],
-            schema=dict(EVALUATIONS.schema),
-            orient="row",
+        self._append([(evaluation_id, model_key, *row) for row in rows])
+
+    def _append(self, rows: Sequence[tuple[str, str, str, str]]) -> None:
+        now = datetime.now(UTC)
+        stamped = [(*row, now) for row in rows]
+        schema = dict(EVALUATIONS.schema)
+        self._store.append(EVALUATIONS, pl.DataFrame(stamped, schema=schema, orient="row"))
+
+    def append_provenance(
+        self, evaluation_id: str, model_key: str, study: str, part: ProvenancePart
+    ) -> None:
+        """Write a new provenance part and, in the same commit, that it is the head of its chain."""
+        head = HeadPart(study=study, record=part.file.sha256, evaluation_id=evaluation_id)
+        rows = [(evaluation_id, part), (f"chain of {study}", head)]
+        self._append(
+            [(owner, model_key, row.part_name(), row.model_dump_json()) for owner, row in rows]
         )
-        self._store.append(EVALUATIONS, frame)
+
+    def listed(self, model_key: str | None = None) -> list[ListedRecord]:
+        """Every record that was ever made, once and oldest first; of a model or of all.
+
+        Also those that a later one of the same evaluation replaced.
+        """
+        found: dict[str, ListedRecord] = {}
+        for evaluation_id, key, content in self._parts(ProvenancePart, model_key):
+            part = ProvenancePart.model_validate_json(content)
+            if part.of_evaluation == evaluation_id:
+                found.setdefault(part.file.sha256, ListedRecord(evaluation_id, key, part))
+        return list(found.values())
+
+    def heads(self, model_key: str | None = None) -> list[KeptHead]:
+        """The heads that were kept, oldest first; of a model or of all."""
+        return [
+            KeptHead(key, HeadPart.model_validate_json(content))
+            for _, key, content in self._parts(HeadPart, model_key)
+        ]
+
+    def _parts(
+        self, kind: type[RecordPart], model_key: str | None
+    ) -> Iterator[tuple[str, str, str]]:
+        """evaluation_id, model_key and content of the parts of one kind, oldest first."""
+        rows = self._store.scan(EVALUATIONS).filter(pl.col("part") == kind.part_name())
+        if model_key is not None:
+            rows = rows.filter(pl.col("model_key") == model_key)
+        ordered = rows.collect().sort("written_at", maintain_order=True)
+        yield from ordered.select("evaluation_id", "model_key", "content").iter_rows()
+
+    def append_shown(self, record: EvaluationRecord, shown: MlflowPart) -> None:
+        """Write which MLflow run shows a record."""
+        self.append(record.evaluation_id, record.model_key, shown)
 
     def read(self, evaluation_id: str) -> EvaluationRecord | None:
         """The record of an evaluation, or None."""
@@ -352,7 +444,8 @@ class Records:
         return self._records(pl.lit(value=True))
 
     def _records(self, which: pl.Expr) -> list[EvaluationRecord]:
-        rows = self._store.scan(EVALUATIONS).filter(which).collect()
+        of_evaluations = pl.col("part") != HeadPart.part_name()
+        rows = self._store.scan(EVALUATIONS).filter(which & of_evaluations).collect()
         rows = rows.with_row_index().sort("written_at", "index", maintain_order=True)
         groups = rows.partition_by("evaluation_id", maintain_order=True)
         groups.sort(key=_last_begun, reverse=True)

@@ -14,10 +14,11 @@ from hc_orchestration.storage.corpus import CorpusTables
 from hc_orchestration.storage.delta import DeltaStore
 from hc_orchestration.storage.entities import EntityTables
 from hc_orchestration.storage.files import FileStore
+from hc_orchestration.storage.materializations import Materializations
 from hc_orchestration.storage.metrics import MetricTables
 from hc_orchestration.storage.model_files import ModelFileTables
 from hc_orchestration.storage.promotions import PromotionTable
-from hc_orchestration.storage.purges import PurgeLog
+from hc_orchestration.storage.purges import PurgeTable
 from hc_orchestration.storage.records import Records
 from hc_orchestration.study import Study, load_study
 
@@ -68,7 +69,7 @@ class Workspace:
 
     @cached_property
     def delta(self) -> DeltaStore:
-        """The store of all tables."""
+        """The tables as they lie."""
         return DeltaStore(self.settings.storage, self.settings.locks)
 
     @cached_property
@@ -102,14 +103,19 @@ class Workspace:
         return PromotionTable(self.delta)
 
     @cached_property
+    def purges(self) -> PurgeTable:
+        """What was deleted on purpose."""
+        return PurgeTable(self.delta)
+
+    @cached_property
     def records(self) -> Records:
         """Evaluation records."""
         return Records(self.delta)
 
     @cached_property
-    def purges(self) -> PurgeLog:
-        """Which notes were removed from everything."""
-        return PurgeLog(self.delta)
+    def materializations(self) -> Materializations:
+        """Records of corpora and comparisons."""
+        return Materializations(self.delta)
 
     @cached_property
     def files(self) -> FileStore:

@@ -57,6 +57,7 @@ class Connection:
         local = store.tracking_uri.startswith("sqlite:")
         lock = _sqlite_locks.setdefault(store.tracking_uri, SectionLock()) if local else Section()
         self._lock: Section = lock
+        self._silence = store.silence
         self._pid = os.getpid()
 
     def call(self, call: "Callable[[MlflowClient], T]") -> T:
@@ -68,7 +69,8 @@ class Connection:
         with self._lock:
             if self._pid != os.getpid():
                 self._after_fork()
-            return guarded(lambda: call(self._client))
+            with self._silence.heeded():
+                return guarded(lambda: call(self._client))
 
     def _after_fork(self) -> None:
         """Forget database connections that the parent process still uses."""

@@ -242,3 +242,13 @@ def test_a_mimic_note_given_with_another_text_is_named_by_its_pseudonym(tmp_path
 
 def test_a_patient_is_no_note_of_the_same_id() -> None:
     assert SALT.of("7") != SALT.of_patient("7") != SALT.of_file("7")
+
+
+def test_fhir_resources_of_other_kinds_are_counted_by_kind(tmp_path: Path) -> None:
+    patient, other = {"resourceType": "Patient"}, {"resourceType": "free text of a note"}
+    read = Reading(
+        write(tmp_path, {"a.json": bundle(patient, document_reference(), patient, other)}), "fhir"
+    )
+    assert read.counts.passed_over == {"Patient": 2}
+    assert (read.counts.read, read.reasons) == (2, ["not_a_note"])
+    assert read.adds_up

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hc_orchestration_tests.corpora.formats import Reading, write
 
@@ -104,3 +106,35 @@ def test_repeated_texts_are_kept_once_under_the_id_that_sorts_first(tmp_path: Pa
 def test_what_cannot_be_read_is_quarantined_whatever_is_selected(tmp_path: Path) -> None:
     found = reading(tmp_path, [{"note_id": "bad"}, *NOTES], where={"note_type": "ed"})
     assert found.reasons == ["missing_text"]
+
+
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "where": st.sampled_from([{"note_type": "ed"}, {"note_type": ("ed", "ward")}]),
+        "sample": st.one_of(
+            st.builds(lambda n, seed: {"n": n, "seed": seed}, st.integers(1, 30), st.integers()),
+            st.builds(lambda part: {"fraction": part}, st.floats(0.01, 1)),
+        ),
+        "limit": st.integers(1, 30),
+        "repeated_texts": st.just("once"),
+    },
+)
+
+
+@given(order=st.permutations(range(24)), options=OPTIONS)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_selection_adds_up_and_is_the_same_in_any_order(
+    tmp_path: Path, order: list[int], options: dict[str, Any]
+) -> None:
+    notes = [{**NOTES[i], "text": f"Text {i // 2}."} for i in range(24)]
+    one = reading(tmp_path, notes, **options)
+    other = reading(tmp_path, [notes[i] for i in order], **options)
+
+    assert one.adds_up
+    assert other.adds_up
+    assert one.counts.stored == other.counts.stored
+    if "limit" not in options:  # the limit takes the first ones in the order of the file
+        assert ids(one) == ids(other)

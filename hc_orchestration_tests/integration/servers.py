@@ -27,8 +27,8 @@ class MlflowServer:
     def __init__(self, folder: Path, database: str, artifacts: str | None = None) -> None:
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
-        self._folder = folder
-        self._database = database
+        self.folder = folder
+        self.database = database
         self._artifacts = artifacts or str(folder / "artifacts")
         self._process: subprocess.Popen[bytes] | None = None
         auth = Path(folder / "auth.ini")
@@ -43,16 +43,16 @@ class MlflowServer:
         """Start it and wait until it answers."""
         environment = {
             **os.environ,
-            "MLFLOW_AUTH_CONFIG_PATH": str(self._folder / "auth.ini"),
+            "MLFLOW_AUTH_CONFIG_PATH": str(self.folder / "auth.ini"),
             "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "only-for-tests",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
         arguments = ["--app-name", "basic-auth", "--host", "127.0.0.1", "--port", str(self.port)]
-        arguments += ["--workers", "1", "--backend-store-uri", self._database]
+        arguments += ["--workers", "1", "--backend-store-uri", self.database]
         arguments += ["--artifacts-destination", self._artifacts]
-        with (self._folder / "server.log").open("ab") as log:
+        with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *arguments],
                 env=environment,
@@ -60,9 +60,15 @@ class MlflowServer:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 240
+        try:
+            self._wait(self._process, time.monotonic() + 240)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         while not self._healthy():
-            assert self._process.poll() is None, (self._folder / "server.log").read_text()[-2000:]
+            assert process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
             assert time.monotonic() < deadline, "the MLflow server did not answer in time"
             time.sleep(0.2)
 

@@ -18,6 +18,7 @@ from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import Status
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration.tracking.projection import MlflowProjection
+from hc_orchestration.tracking.run_view import RunView
 from hc_orchestration.tracking.sync import lacking, synchronize
 from hc_orchestration_tests.conftest import RULER, STUDY, TERMS
 from hc_orchestration_tests.integration.servers import MlflowServer
@@ -63,7 +64,8 @@ def runs_of(settings: Settings, study: str) -> list[Any]:
 
     client = MlflowClient(tracking_uri=settings.tracking_uri)
     experiment = client.get_experiment_by_name(study)
-    return list(client.search_runs([experiment.experiment_id])) if experiment else []
+    evaluations = "tags.`hc.kind` = 'evaluation'"
+    return list(client.search_runs([experiment.experiment_id], evaluations)) if experiment else []
 
 
 def final_state(settings: Settings, study: str) -> dict[str, Any]:
@@ -237,15 +239,15 @@ def test_a_server_killed_and_brought_back_ends_as_if_nothing_had_been(
     workspace = Workspace(settings)
     (record,) = workspace.records.of_model(TERMS)
     assert record.state is Status.FINISHED
-    assert lacking(workspace.records) == [record]
+    assert lacking(workspace) == [record]
     monkeypatch.undo()
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a-long-enough-password")
     logged_in.start()
 
     projection = mlflow_projection(settings.tracking_uri, workspace)
-    assert len(synchronize(workspace.records, projection, ask_mlflow=False).projected) == 1
-    assert synchronize(workspace.records, projection, ask_mlflow=True).projected == ()
+    assert len(synchronize(workspace, projection, ask_mlflow=False).projected) == 1
+    assert synchronize(workspace, projection, ask_mlflow=True).projected == ()
 
     state = final_state(settings, disturbed)
     assert state == expected
@@ -272,11 +274,9 @@ def _kill_at(moment: str, server: MlflowServer, monkeypatch: pytest.MonkeyPatch)
         return
     name = f"_write_{moment}"
     real = getattr(MlflowProjection, name)
-    calls = []
 
-    def dying(self: MlflowProjection, run: Any, record: Any) -> None:
-        calls.append(record)
-        due = record.extraction is not None and record.state is (
+    def dying(self: MlflowProjection, run: Any, view: RunView) -> None:
+        due = view.per_note is not None and view.status is (
             Status.FINISHED if moment == "status" else Status.RUNNING
         )
         if due:
@@ -293,7 +293,7 @@ def _kill_at(moment: str, server: MlflowServer, monkeypatch: pytest.MonkeyPatch)
                 server.kill()
             else:
                 monkeypatch.setattr(client, patched, first_then_dead)
-        real(self, run, record)
+        real(self, run, view)
 
     monkeypatch.setattr(MlflowProjection, name, dying)
 
@@ -310,7 +310,7 @@ def test_an_empty_mlflow_database_is_refilled_from_the_records(
 
     workspace = Workspace(settings)
     projection = mlflow_projection(settings.tracking_uri, workspace)
-    report = synchronize(workspace.records, projection, ask_mlflow=True)
+    report = synchronize(workspace, projection, ask_mlflow=True)
 
     assert len(report.projected) == 1
     assert final_state(settings, study) == expected

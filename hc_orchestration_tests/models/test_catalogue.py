@@ -77,6 +77,26 @@ def test_shipped_catalogue_is_read_and_its_files_are_there() -> None:
     assert {model.card.license for model in catalogue.models} >= {"Apache-2.0", "CC-BY-SA-3.0"}
 
 
+def test_each_published_model_of_scispacy_has_an_entry_with_licence_and_labels() -> None:
+    published = {m.name: m for m in load_catalogue(SHIPPED).models if m.version == "0.5.4"}
+    labels = {name: len(model.card.labels or ()) for name, model in published.items()}
+    assert labels == {
+        "en_core_sci_sm": 1,
+        "en_core_sci_md": 1,
+        "en_core_sci_lg": 1,
+        "en_core_sci_scibert": 1,
+        "en_ner_craft_md": 6,
+        "en_ner_jnlpba_md": 5,
+        "en_ner_bc5cdr_md": 2,
+        "en_ner_bionlp13cg_md": 16,
+    }
+    for model in published.values():
+        assert model.card.license == "CC-BY-SA-3.0"
+        assert model.origin.url is not None
+        assert model.origin.url.endswith(f"/releases/v0.5.4/{model.key}.tar.gz")
+        assert set(model.labels or ()) <= set(model.card.labels or ())
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [

@@ -59,3 +59,55 @@ def test_fingerprint_changes_with_the_options_and_with_the_code(tmp_path: Path) 
 def test_a_callable_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"model ours-1: team_\w+:build failed: AttributeError"):
         load_model(installed(tmp_path, "statin", loader="{module}:build"))
+
+
+NAMED = """\
+class Remote:
+    def __init__(self, file):
+        self.fingerprint = open(file, encoding="utf-8").read()
+
+    def extract(self, texts):
+        return [[(0, 1, "DRUG")] for _ in texts]
+
+
+def make(options):
+    return Remote(options["word"])
+"""
+
+
+def test_what_the_object_says_that_it_is_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    """Weights behind a service or in a folder elsewhere change without the module's file."""
+    weights = tmp_path / "weights.version"
+    weights.write_text("2026-01", encoding="utf-8")
+    file = tmp_path / f"team_{tmp_path.name.replace('-', '_')}.py"
+    file.write_text(NAMED, encoding="utf-8")
+    first = installed(tmp_path, str(weights)).fingerprint
+    assert installed(tmp_path, str(weights)).fingerprint == first
+    weights.write_text("2026-02", encoding="utf-8")
+    assert installed(tmp_path, str(weights)).fingerprint != first
+    weights.write_text("2026-01", encoding="utf-8")
+    file.write_text(NAMED.replace("(0, 1,", "(0, 2,"), encoding="utf-8")
+    assert installed(tmp_path, str(weights)).fingerprint != first
+
+
+def test_a_remembered_fingerprint_makes_no_object(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.version"
+    weights.write_text("2026-01", encoding="utf-8")
+    file = tmp_path / f"team_{tmp_path.name.replace('-', '_')}.py"
+    file.write_text(NAMED, encoding="utf-8")
+    model = installed(tmp_path, str(weights))
+    weights.unlink()
+    again = installed_model(model.entry, tmp_path / "store", remembered=True)
+    assert again.fingerprint == model.fingerprint
+
+
+@pytest.mark.parametrize("value", ["5", "''", "b'x'"])
+def test_a_fingerprint_that_is_no_text_is_refused(tmp_path: Path, value: str) -> None:
+    file = tmp_path / f"team_{tmp_path.name.replace('-', '_').replace('[', '').replace(']', '')}.py"
+    file.write_text(
+        f"class M:\n    fingerprint = {value}\n\n    def extract(self, texts):\n"
+        "        return [[] for _ in texts]\n\n\ndef make(options):\n    return M()\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ModelError, match=r"the `fingerprint` of what team_\w+:make returned is"):
+        installed(tmp_path, "statin")

@@ -2,19 +2,25 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import spacy
 from spacy.lang.en import English
+from spacy.util import load_config, registry
 
 from hc_orchestration.corpora.notes import Note, Span
 from hc_orchestration.errors import CorpusError
 from hc_orchestration.models import training
-from hc_orchestration.models.loaders import ModelSpan
+from hc_orchestration.models.catalogue import ModelEntry, ModelSource
+from hc_orchestration.models.document_consistency import ConsistencyRule
+from hc_orchestration.models.figures import StrictCounts, folder_bytes, strict_counts
+from hc_orchestration.models.loaders import ModelSpan, load_model
 from hc_orchestration.models.spacy_parts import make_clinical_tokenizer
-from hc_orchestration.models.training import LexiconRule, StrictCounts, TermStatistics
+from hc_orchestration.models.store import InstalledModel
+from hc_orchestration.models.training import Fit, LexiconRule, TermStatistics
 
 SHIPPED = Path(__file__).parents[2] / "data" / "models"
 
@@ -30,7 +36,8 @@ DEVELOPMENT_NOTES: tuple[tuple[str, Mentions], ...] = (
     ("Lithium caused seizures.", (("Lithium", "Chemical"), ("seizures", "Disease"))),
     ("Naloxone caused nausea.", (("Naloxone", "Chemical"), ("nausea", "Disease"))),
 )
-TINY = {"split.selection_notes": 1, "training.max_steps": 40, "training.eval_frequency": 20}
+TINY = Fit(("training", "development"), steps=40)
+LEXICON = {"lithium": "D01", "naloxone": "D03", "nausea": "C23"}
 
 
 def pubtator(first_id: int, notes: Sequence[tuple[str, Mentions]]) -> str:
@@ -56,8 +63,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return training.build_models(corpus, tmp_path_factory.mktemp("models"), TINY)
+def built(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """The models of a term list of three names, which stands for the two packages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "read_open_names", lambda folder: LEXICON)  # noqa: ARG005
+        output = tmp_path_factory.mktemp("models")
+        yield training.build_models(corpus, output, output, fit=TINY, seeds=(1, 2))
 
 
 def clinical_english() -> English:
@@ -107,13 +118,13 @@ def test_tokenizer_survives_a_save_and_a_load_in_another_process(tmp_path: Path)
     assert "TNF" in expected
 
 
-def test_corpus_labels_and_split(corpus: Path) -> None:
+def test_corpus_labels_and_parts(corpus: Path) -> None:
     bc5cdr = training.read_bc5cdr(corpus)
     first = bc5cdr.training[0]
     assert first.text == "Naloxone reverses hypertension.\n"
     assert first.spans == (Span(0, 8, "CHEMICAL"), Span(18, 30, "DISEASE"))
-    assert [note.note_id for note in bc5cdr.for_weights(1)] == ["1", "2", "3", "4", "9"]
-    assert [note.note_id for note in bc5cdr.for_selection(1)] == ["10"]
+    assert [note.note_id for note in bc5cdr.notes(["training"])] == ["1", "2", "3", "4"]
+    assert [note.note_id for note in bc5cdr.notes(["development"])] == ["9", "10"]
 
 
 def test_gold_that_fits_no_tokens_is_dropped_and_counted() -> None:
@@ -124,30 +135,81 @@ def test_gold_that_fits_no_tokens_is_dropped_and_counted() -> None:
     assert training.unreachable_gold(nlp, [note]) == 1
 
 
-def test_recipe_gives_a_model_that_has_learned_and_loads(built: tuple[Path, Path]) -> None:
-    nlp = spacy.load(built[0])
-    assert nlp.pipe_labels == {"ner": ["CHEMICAL", "DISEASE"]}
+SMALL, ENSEMBLE, TERMS = "bc5cdr_cnn_sm-1.1.0", "bc5cdr_ensemble-1.0.0", "bc5cdr_terms-1.0.0"
+
+
+@pytest.mark.parametrize("key", [SMALL, ENSEMBLE])
+def test_recipe_gives_a_model_that_has_learned_and_loads(built: dict[str, Path], key: str) -> None:
+    nlp = spacy.load(built[key])
     found = {(entity.text, entity.label_) for entity in nlp("Naloxone reverses hypertension.").ents}
     assert found == {("Naloxone", "CHEMICAL"), ("hypertension", "DISEASE")}
 
 
-def test_saved_model_says_what_it_is_and_not_where_it_was_made(
-    built: tuple[Path, Path], corpus: Path
+def test_ensemble_holds_a_net_a_seed_that_differ(built: dict[str, Path]) -> None:
+    nlp = spacy.load(built[ENSEMBLE])
+    assert nlp.pipe_names == ["lexicon", "ner_1", "ner_2", "vote", "consistency"]
+    first, second = (nlp.get_pipe(name).model.to_bytes() for name in ("ner_1", "ner_2"))
+    assert first != second
+
+
+@pytest.mark.parametrize("key", [SMALL, ENSEMBLE])
+def test_our_loader_keeps_every_part_that_the_entities_need(
+    built: dict[str, Path], key: str
 ) -> None:
-    nlp = spacy.load(built[0])
-    assert (nlp.meta["name"], nlp.meta["version"]) == ("bc5cdr_cnn_sm", "1.0.0")
-    assert nlp.meta["license"] == "Apache-2.0"
-    assert nlp.meta["performance"]["ents_f"] == 1.0
-    assert str(corpus) not in (built[0] / "config.cfg").read_text(encoding="utf-8")
-    assert not (built[0] / "vocab").exists()
+    entry = ModelEntry(
+        name="m", version="1", loader="spacy", source=ModelSource(path=str(built[key]))
+    )
+    model = load_model(InstalledModel(entry, built[key], (), ""))
+    text = "Naloxone reverses hypertension."
+    expected = [(e.start_char, e.end_char, e.label_) for e in spacy.load(built[key])(text).ents]
+    assert model.extract([text]) == [expected]
+    assert expected
+
+
+def test_saved_model_says_what_it_is_and_not_where_it_was_made(
+    built: dict[str, Path], corpus: Path
+) -> None:
+    nlp = spacy.load(built[SMALL])
+    assert (nlp.meta["name"], nlp.meta["version"]) == ("bc5cdr_cnn_sm", "1.1.0")
+    assert nlp.meta["license"] == "Apache-2.0; the lexicon CC-BY-SA-3.0"
+    assert str(corpus) not in (built[SMALL] / "config.cfg").read_text(encoding="utf-8")
+    assert not (built[SMALL] / "vocab").exists()
 
 
 def test_training_twice_gives_the_same_weights(
-    built: tuple[Path, Path], corpus: Path, tmp_path: Path
+    built: dict[str, Path], corpus: Path, tmp_path: Path
 ) -> None:
-    training.save_cnn(training.train_cnn(corpus, TINY), tmp_path)
-    weights = Path("ner", "model")
-    assert (tmp_path / weights).read_bytes() == (built[0] / weights).read_bytes()
+    net = training.train_net(corpus, tmp_path, TINY, seed=1)
+    rule = ConsistencyRule(0.0, 2, abbreviations=True)
+    training.save_pipeline(training.compose([net], 1, rule), tmp_path)
+    weights = Path("ner_1", "model")
+    assert (tmp_path / weights).read_bytes() == (built[SMALL] / weights).read_bytes()
+
+
+def test_card_shows_figures_of_test_and_what_the_model_is(
+    built: dict[str, Path], corpus: Path
+) -> None:
+    notes = [("Naloxone caused nausea.", (("Naloxone", "Chemical"), ("nausea", "Disease")))]
+    test_file = corpus / "CDR_TestSet.PubTator.txt"
+    test_file.write_text(pubtator(20, notes), encoding="utf-8")
+    training.write_cards(corpus, [built[ENSEMBLE]])
+    card = (built[ENSEMBLE] / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("# bc5cdr_ensemble 1.0.0\n")
+    assert "| BC5CDR Test | all | 2 | 1.000 | 1.000 | 1.000 | 1.000 to 1.000 |" in card
+    assert "holds\n   3 names" in card
+    assert "2 such nets as in bc5cdr_cnn_sm, of different seeds; 2 must agree" in card
+
+
+def test_learning_rate_is_constant_and_then_falls_to_a_twentieth(tmp_path: Path) -> None:
+    overrides = training._overrides(tmp_path, tmp_path, Fit(("training",), steps=1000), seed=1)
+    config = load_config(training.RECIPE, overrides=overrides)["training"]["optimizer"]
+    rates = list(islice(registry.resolve({"rate": config["learn_rate"]})["rate"], 1001))
+    assert [round(rates[step], 5) for step in (0, 400, 700, 1000)] == [
+        0.001,
+        0.001,
+        0.00053,
+        0.00005,
+    ]
 
 
 def test_lexicon_statistics_count_word_bounded_occurrences_in_any_case() -> None:
@@ -210,8 +272,8 @@ def test_lexicon_rule_drops_a_term_that_changes_nothing_on_development() -> None
     assert training.lexicon_terms(statistics, rule) == {"lithium": "CHEMICAL"}
 
 
-def test_terms_are_written_sorted_with_their_label(built: tuple[Path, Path]) -> None:
-    assert (built[1] / "terms.tsv").read_text(encoding="utf-8") == (
+def test_terms_are_written_sorted_with_their_label(built: dict[str, Path]) -> None:
+    assert (built[TERMS] / "terms.tsv").read_text(encoding="utf-8") == (
         "CHEMICAL\tcocaine\nCHEMICAL\tlithium\nCHEMICAL\tnaloxone\n"
         "DISEASE\thypertension\nDISEASE\tnausea\nDISEASE\tseizures\n"
     )
@@ -220,7 +282,7 @@ def test_terms_are_written_sorted_with_their_label(built: tuple[Path, Path]) -> 
 def test_strict_counts_want_boundary_and_label() -> None:
     notes = [Note("1", "Naloxone x", (Span(0, 8, "CHEMICAL"),)), Note("2", "Nausea etc.", ())]
     model = Parrot((0, 8, "CHEMICAL"), (0, 8, "DISEASE"), (0, 7, "CHEMICAL"))
-    assert training.strict_counts(model, notes) == {
+    assert strict_counts(model, notes) == {
         "micro": StrictCounts(gold=1, predicted=6, correct=1),
         "CHEMICAL": StrictCounts(gold=1, predicted=4, correct=1),
         "DISEASE": StrictCounts(gold=0, predicted=2, correct=0),
@@ -251,11 +313,19 @@ def test_command_line_says_what_is_missing(
     assert not (tmp_path / "out").exists()
 
 
-def test_shipped_model_finds_mentions_in_a_plain_sentence() -> None:
-    nlp = spacy.load(SHIPPED / "bc5cdr_cnn_sm-1.0.0")
+@pytest.mark.parametrize("key", [SMALL, ENSEMBLE])
+def test_shipped_model_finds_mentions_in_a_plain_sentence(key: str) -> None:
+    nlp = spacy.load(SHIPPED / key)
     doc = nlp("The patient developed hypotension and renal failure after lithium.")
     found = {(entity.text, entity.label_) for entity in doc.ents}
     assert {("hypotension", "DISEASE"), ("lithium", "CHEMICAL")} <= found
+
+
+def test_shipped_models_are_small() -> None:
+    sizes = {key: folder_bytes(SHIPPED / key) for key in (SMALL, ENSEMBLE, TERMS)}
+    assert sizes[SMALL] <= 8_000_000
+    assert sizes[ENSEMBLE] <= 25_000_000
+    assert sum(sizes.values()) <= 36_000_000
 
 
 def test_shipped_terms_are_sorted_and_of_two_labels() -> None:

@@ -15,7 +15,7 @@ from hc_orchestration_tests.scoring.frames import Mention
 ROOT = Path(__file__).parents[2]
 BC5CDR_TEST = ROOT / ".." / "shared" / "corpora" / "bc5cdr" / "CDR_TestSet.PubTator.txt"
 LABELS = {"Disease": "DISEASE", "Chemical": "CHEMICAL"}
-MODELS = ("bc5cdr_terms-1.0.0", "bc5cdr_cnn_sm-1.0.0")
+MODELS = ("bc5cdr_terms-1.0.0", "bc5cdr_cnn_sm-1.1.0")
 Scores = dict[str, float]
 
 

@@ -7,6 +7,7 @@ from scipy.stats import bootstrap
 from hc_orchestration.scoring.bootstrap import (
     Resampling,
     difference_intervals,
+    expanded_tail,
     percentile_intervals,
     resample_weights,
     score_intervals,
@@ -36,7 +37,7 @@ def interval(counts: Counts, resamples: int = 2_000, seed: int = 1) -> list[tupl
 
 
 @pytest.mark.parametrize(("number", "clusters"), [(1, 40), (2, 150)])
-def test_interval_is_the_percentile_interval_of_scipy(number: int, clusters: int) -> None:
+def test_interval_is_the_expanded_percentile_interval_of_scipy(number: int, clusters: int) -> None:
     """Two Monte Carlo estimates of the same ends: they agree to the noise of 20,000 resamples."""
     counts = drawn_counts(clusters, number)
     gold, predicted, found = (x[:, 0] for x in (counts.gold, counts.predicted, counts.credit))
@@ -46,6 +47,7 @@ def test_interval_is_the_percentile_interval_of_scipy(number: int, clusters: int
 
     theirs = bootstrap(
         (gold, predicted, found), f1, paired=True, vectorized=True, method="percentile",
+        confidence_level=1 - 2 * float(expanded_tail(np.array([clusters * 1.0]))[0]),
         n_resamples=20_000, rng=np.random.default_rng(3), batch=1_000,
     ).confidence_interval  # fmt: skip
 
@@ -78,13 +80,22 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert interval(counts, seed=4) != interval(counts, seed=5)
 
 
+def test_tails_shrink_by_what_few_clusters_make_the_percentiles_too_narrow() -> None:
+    """By hand: 20 clusters, t 2.0930 of 19 degrees times √(20/19) is 2.1474, Φ of minus that."""
+    tails = expanded_tail(np.array([0.0, 20.0, 500.0, 1e9]))
+
+    assert tails[1:] == pytest.approx([0.015880, 0.024610, 0.025], abs=2e-5)
+    assert np.isfinite(tails).all()
+
+
 def test_percentiles_interpolate_as_numpy_and_leave_undefined_ones_out() -> None:
     values = np.random.default_rng(0).random((101, 2))
     values[:4, 1] = np.nan
     made = percentile_intervals(values, np.array([20.0, 20.0]))
+    (tail,) = expanded_tail(np.array([20.0]))
 
     for column in (0, 1):
-        expected = np.nanquantile(values[:, column], [0.025, 0.975])
+        expected = np.nanquantile(values[:, column], [tail, 1 - tail], method="weibull")
         assert [made.low[column], made.high[column]] == pytest.approx(expected)
     assert made.undefined == pytest.approx([0, 4 / 101])
 

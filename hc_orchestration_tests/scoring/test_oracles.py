@@ -18,7 +18,7 @@ D = "DISEASE"
 needs_bc5cdr = pytest.mark.skipif(
     not BC5CDR_TEST.is_file(), reason="BC5CDR is not beside the project"
 )
-NOTES = {"bc5cdr_terms-1.0.0": 200, "bc5cdr_cnn_sm-1.0.0": 60}
+NOTES = {"bc5cdr_terms-1.0.0": 200, "bc5cdr_cnn_sm-1.1.0": 60}
 
 
 @pytest.fixture(scope="module", params=MODELS)

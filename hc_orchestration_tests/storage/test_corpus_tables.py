@@ -1,5 +1,6 @@
 """The stored corpus: when a version is made, what it holds, and what stays readable."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,7 @@ def test_every_record_read_is_counted_once(corpus: Deployment) -> None:
         "sources": {"ehr": 4},
         "note_types": {"consult": 1},
         "lengths": {"under 500": 4},
+        "passed_over": {},
         "selection": {},
         "quarantine_digest": digest,
     }
@@ -224,6 +226,28 @@ def test_a_source_that_goes_away_while_it_is_read_is_a_corpus_error(corpus: Depl
     with pytest.raises(CorpusError, match="no jsonl file at"):
         corpus.tables.ingest(ChangesBetweenPasses(corpus, corpus.file.unlink))
     assert corpus.tables.latest() is None
+
+
+@pytest.mark.parametrize("dies_at", ["insert_missing", "append"])
+def test_a_crash_before_a_corpus_is_whole_costs_no_change_of_the_list(
+    corpus: Deployment, monkeypatch: pytest.MonkeyPatch, dies_at: str
+) -> None:
+    before = corpus.ingest(ASTHMA, CLEAR)
+
+    def dies(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as crash:
+        crash.setattr(DeltaStore, dies_at, dies)
+        with pytest.raises(KeyboardInterrupt):
+            corpus.ingest(ASTHMA, UNREAD)
+    assert corpus.tables.latest() == dataclasses.replace(before, changed=False)
+
+    after = corpus.ingest(ASTHMA, UNREAD)
+
+    changes = corpus.tables.changes(after.version).select("note_id", "change").rows()
+    assert changes == [("n2", "removed"), ("n3", "added")]
+    assert set(corpus.texts(after.version)) == {"n1", "n3"}
 
 
 def test_more_notes_than_one_batch_are_all_stored(

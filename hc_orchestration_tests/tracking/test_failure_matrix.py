@@ -1,7 +1,12 @@
 """What MLflow shows after every sort of ending: a table of what is done and what is left.
 
 Each row says what happens and, exactly, which runs there are then: names, statuses, tags, params
-and how many points each metric has. No row leaves the words of an exception anywhere.
+and how many points each metric has. No row leaves the words of an exception anywhere. Every row is
+run on SQLite and on a real MLflow server with login on PostgreSQL.
+
+The rows that need Dagster are, on both stores too, in `integration`: in `test_mlflow_projection`
+a step that is retried with a changed param and a re-execution from failure; in `test_partitions`
+parallel first steps on a new store and a backfill of four partitions at once.
 """
 
 import asyncio
@@ -13,7 +18,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +32,13 @@ from hc_orchestration.tracking.dead import close_tracked_runs, dead_tracked_runs
 from hc_orchestration.tracking.decorators import TrackedPipeline, track_model, track_pipeline
 from hc_orchestration.tracking.open_runs import open_runs, runs_here
 from hc_orchestration.tracking.tracker import MLFlowTracker
-from hc_orchestration_tests.tracking.test_tracker import NOWHERE, Store, set_up_store
+from hc_orchestration_tests.integration.servers import MlflowServer
+from hc_orchestration_tests.tracking.test_tracker import (
+    NOWHERE,
+    Store,
+    make_default,
+    set_up_store,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -36,9 +47,42 @@ SENTINEL = "Zebrafink"
 WITHHELD = re.compile(r"\w+( at [\w.]+:\d+( < [\w.]+:\d+)*)?; its words are withheld: .*")
 
 
-@pytest.fixture
-def store(tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    return set_up_store(tmp_path, empty_mlflow, monkeypatch)
+ON_A_SERVER = pytest.param(
+    "server", marks=[pytest.mark.integration, pytest.mark.xdist_group("mlflow_server")]
+)
+
+
+class ServerStore(Store):
+    """The store of a server that all tests share: what others left in it is deleted first."""
+
+    def __init__(self, server: MlflowServer, folder: Path) -> None:
+        super().__init__(server.uri, folder)
+        self._database = server.database.replace("+psycopg2", "", 1)
+        for run in self.runs():
+            self.client.delete_run(run.info.run_id)
+
+    def execute(self, *statements: str) -> None:
+        import psycopg2
+
+        with closing(psycopg2.connect(self._database)) as database, database.cursor() as cursor:
+            for statement in statements:
+                if not statement.startswith("PRAGMA"):
+                    cursor.execute(statement)
+            database.commit()
+
+
+@pytest.fixture(params=["sqlite", ON_A_SERVER])
+def store(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    empty_mlflow: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Store:
+    if request.param == "sqlite":
+        return set_up_store(tmp_path, empty_mlflow, monkeypatch)
+    made = ServerStore(request.getfixturevalue("logged_in"), tmp_path)
+    make_default(made, monkeypatch)
+    return made
 
 
 @dataclass(frozen=True)
@@ -618,3 +662,24 @@ def test_traffic_that_raises_shows_no_words(
     raises(ValueError, work)
     assert store.run().info.status == "FAILED"
     assert search_below(store.folder, SENTINEL) == []
+
+
+@pytest.mark.integration
+@pytest.mark.xdist_group("mlflow_server")
+def test_no_words_reach_the_server_its_database_or_its_log(
+    postgres_folder: Path,
+    logged_in: MlflowServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    search_below: Callable[..., list[Path]],
+) -> None:
+    """PostgreSQL writes what it is told to its log of changes at once, so bytes would show it."""
+    store = ServerStore(logged_in, tmp_path)
+    make_default(store, monkeypatch)
+    with_raises(store, store.tracker())
+    told = f"told-{store.run().info.run_id}"
+    store.client.set_tag(store.run().info.run_id, "a", told)
+
+    assert search_below(postgres_folder, told) != []
+    assert search_below(postgres_folder, SENTINEL) == []
+    assert search_below(logged_in.folder, SENTINEL) == []

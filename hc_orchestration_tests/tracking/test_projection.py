@@ -191,6 +191,22 @@ def test_a_deleted_experiment_is_restored(tracking: Tracking) -> None:
     assert tracking.run().info.experiment_id == made
 
 
+def test_an_experiment_says_what_its_runs_are_unless_somebody_said_so_already(
+    tracking: Tracking,
+) -> None:
+    described = []
+    for name, note in (("ours", None), ("theirs", None), ("told", "A team's own words")):
+        if name != "ours":
+            tags = {"mlflow.note.content": note} if note else {}
+            tracking.client.create_experiment(name, tags=tags)
+        made = experiment_id(tracking.client, tracking.store, name)
+        described.append(tracking.client.get_experiment(made).tags["mlflow.note.content"])
+
+    assert described[0] == described[1]
+    assert "hc.kind" in described[0]
+    assert described[2] == "A team's own words"
+
+
 def test_the_experiment_is_made_once(tracking: Tracking) -> None:
     ids = {experiment_id(tracking.client, tracking.store, "test-study") for _ in range(2)}
 
@@ -284,12 +300,12 @@ def test_a_synchronisation_refills_the_experiment_that_the_evaluation_was_shown_
     tracking: Tracking, settings: Settings
 ) -> None:
     """Whoever synchronises need not know how the deployment was configured."""
-    records = Workspace(settings).records
+    workspace = Workspace(settings)
     shown_in = ShownIn(experiment="team", tags={"team": "a"})
-    records.append("e1", "terms-1", run_part(shown_in=shown_in))
+    workspace.records.append("e1", "terms-1", run_part(shown_in=shown_in))
 
-    first = synchronize(records, tracking.projection(), ask_mlflow=True)
-    again = synchronize(records, tracking.projection(), ask_mlflow=True)
+    first = synchronize(workspace, tracking.projection(), ask_mlflow=True)
+    again = synchronize(workspace, tracking.projection(), ask_mlflow=True)
 
     assert (first.projected, again.projected) == (("e1",), ())
     run = tracking.run()

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,14 +42,12 @@ OURS = frozenset({"hc.host", "hc.pid", "hc.process_started", "mlflow.runName"})
 
 
 class Store:
-    """A SQLite store of a test's own, and what MLflow shows of it."""
+    """A store that holds the runs of one test only, and what MLflow shows of it."""
 
-    def __init__(self, folder: Path, empty: Path) -> None:
+    def __init__(self, uri: str, folder: Path) -> None:
+        self.uri = uri
         self.folder = folder
-        self.database = folder / "mlflow.db"
-        shutil.copy(empty, self.database)
-        self.uri = f"sqlite:///{self.database}"
-        self.mlflow = MlflowStore(self.uri, folder, "")
+        self.mlflow = MlflowStore(uri, folder, "")
 
     def config(self, **settings: Any) -> MLFlowConfig:
         return MLFlowConfig(tracking_uri=self.uri, **{"experiment_name": "e", **settings})
@@ -87,25 +85,36 @@ class Store:
     @contextmanager
     def failing(self, *tables: str) -> Iterator[None]:
         """The database fails every call that needs one of the tables."""
-        with sqlite3.connect(self.database) as database:
-            database.execute("PRAGMA legacy_alter_table=ON")
-            for table in tables:
-                database.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
+        self.execute("PRAGMA legacy_alter_table=ON", *(renamed(t, f"{t}_away") for t in tables))
+        yield
+        self.execute(*(renamed(f"{t}_away", t) for t in tables))
+
+    def execute(self, *statements: str) -> None:
+        """Run statements in the store's database."""
+        with closing(sqlite3.connect(self.uri.removeprefix("sqlite:///"))) as database:
+            for statement in statements:
+                database.execute(statement)
             database.commit()
-            yield
-            for table in tables:
-                database.execute(f"ALTER TABLE {table}_away RENAME TO {table}")
-        database.close()
+
+
+def renamed(table: str, name: str) -> str:
+    return f"ALTER TABLE {table} RENAME TO {name}"
 
 
 def set_up_store(tmp_path: Path, empty: Path, patch: pytest.MonkeyPatch) -> Store:
-    """A store that is the default one, in a process that has not warned of anything."""
-    patch.setenv("HC_HOME", str(tmp_path))
+    """A SQLite store that is the default one."""
+    shutil.copy(empty, tmp_path / "mlflow.db")
+    made = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+    make_default(made, patch)
+    return made
+
+
+def make_default(store: Store, patch: pytest.MonkeyPatch) -> None:
+    """Make it the default store, in a process that has not warned of anything."""
+    patch.setenv("HC_HOME", str(store.folder))
+    patch.setenv("MLFLOW_TRACKING_URI", store.uri)
     patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     patch.setattr(run_module, "_said", set())
-    made = Store(tmp_path, empty)
-    patch.setenv("MLFLOW_TRACKING_URI", made.uri)
-    return made
 
 
 @pytest.fixture

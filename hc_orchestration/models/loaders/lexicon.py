@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hc_orchestration.errors import ModelError
+from hc_orchestration.models.catalogue import ABBREVIATIONS
 from hc_orchestration.models.loaders.protocol import CPU, ModelSpan
 from hc_orchestration.models.loaders.scispacy_parts import (
-    ABBREVIATIONS,
     add_part,
     concept_of,
     labelled_abbreviations,
@@ -38,6 +38,11 @@ class LexiconModel:
         self._matcher = matcher
         self.labels = labels
 
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The components that run after the terms are found."""
+        return tuple(self._nlp.pipe_names)
+
     def extract(self, texts: Sequence[str]) -> list[list[ModelSpan]]:
         """See `NerModel.extract`; a term list has no scores."""
         return [self._spans(self._nlp.make_doc(text)) for text in texts]
@@ -49,10 +54,10 @@ class LexiconModel:
         if not self._nlp.pipe_names:
             return [(span.start_char, span.end_char, span.label_) for span in found]
         doc.set_ents(found)
-        for _, component in self._nlp.pipeline:
+        for name, component in self._nlp.pipeline:
             doc = component(doc)
-        if ABBREVIATIONS in self._nlp.pipe_names:
-            doc.set_ents(filter_spans([*doc.ents, *labelled_abbreviations(doc)]))
+            if name == ABBREVIATIONS:  # at once: a linker after it sees them too
+                doc.set_ents(filter_spans([*doc.ents, *labelled_abbreviations(doc)]))
         return [_described(span) for span in doc.ents]
 
 
@@ -81,7 +86,7 @@ def load_lexicon(model: InstalledModel) -> LexiconModel:
     for label, words in terms.items():
         matcher.add(label, list(nlp.tokenizer.pipe(words)))
     for name in model.entry.components or ():
-        add_part(nlp, name, model.entry.key)
+        add_part(nlp, name, model.entry)
     return LexiconModel(nlp, matcher, tuple(sorted(terms)))
 
 

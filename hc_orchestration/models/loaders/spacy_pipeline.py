@@ -1,5 +1,6 @@
 """spaCy pipelines, from a folder that spaCy wrote."""
 
+import json
 import logging
 import re
 import warnings
@@ -7,8 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hc_orchestration.errors import ModelError
+from hc_orchestration.models.catalogue import SCISPACY_PARTS
 from hc_orchestration.models.loaders.protocol import CPU, ModelSpan
-from hc_orchestration.models.loaders.scispacy_parts import add_part, is_scispacy_part
+from hc_orchestration.models.loaders.scispacy_parts import add_part
 from hc_orchestration.models.store import InstalledModel
 
 if TYPE_CHECKING:
@@ -25,6 +27,11 @@ class SpacyModel:
         """Wrap a loaded pipeline that computes on `device`."""
         self._nlp = nlp
         self.device = device
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The components that run."""
+        return tuple(self._nlp.pipe_names)
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -65,7 +72,9 @@ def load_spacy(model: InstalledModel) -> SpacyModel:
         with warnings.catch_warnings(record=True) as heard:
             nlp = spacy.load(model.location)
     except Exception as error:  # noqa: BLE001 - spaCy raises whatever its parts raise
-        message = f"model {key} cannot be loaded from {model.location}: {_why_not_loaded(error)}"
+        message = (
+            f"model {key} cannot be loaded from {model.location}: {_why_not_loaded(error, model)}"
+        )
         raise ModelError(message) from None
     for warning in heard:
         _log.warning("%s: %s", key, str(warning.message).split(". ", maxsplit=1)[0])
@@ -76,8 +85,8 @@ def load_spacy(model: InstalledModel) -> SpacyModel:
         )
         raise ModelError(message)
     for name in components:
-        if name not in nlp.pipe_names and is_scispacy_part(name):
-            add_part(nlp, name, key)
+        if name not in nlp.pipe_names and name in SCISPACY_PARTS:
+            add_part(nlp, name, model.entry)
     unknown = [name for name in components if name not in nlp.pipe_names]
     if unknown:  # spaCy would run without them, and find nothing
         message = (
@@ -89,23 +98,38 @@ def load_spacy(model: InstalledModel) -> SpacyModel:
     return SpacyModel(nlp, device)
 
 
-def _why_not_loaded(error: Exception) -> str:
+def _why_not_loaded(error: Exception, model: InstalledModel) -> str:
     """What to do about a spaCy pipeline that does not load; no note was read yet."""
     missing = _MISSING_FACTORY.search(str(error))
     if missing:
+        asked = ", ".join(_requirements(model))
+        named = f"; its meta.json asks for {asked}" if asked else ""
         return (
-            f"it needs the component '{missing[1]}', which no installed package gives spaCy. "
-            "Install the package that registers it (its developer says which), then run again."
+            f"it needs the component '{missing[1]}', which no installed package gives spaCy{named}"
+            ". Get the package that registers it from the model's developer and install it into "
+            "this environment from its folder or archive (`python -m pip install FOLDER`, never "
+            "by a bare name), then run again."
         )
     reason = " ".join(str(error).split())[:200]
     return f"{type(error).__name__}: {reason} Install the model again; its files are damaged."
 
 
+def _requirements(model: InstalledModel) -> list[str]:
+    """The packages that a pipeline's own description asks for."""
+    try:
+        meta = json.loads((model.location / "meta.json").read_text(encoding="utf-8"))
+        return [str(package) for package in meta.get("requirements") or ()]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return []
+
+
 def _entity_components(nlp: "Language") -> list[str]:
-    """Components that assign `doc.ents`, and the shared layers that they listen to."""
-    writers = {name for name in nlp.pipe_names if "doc.ents" in nlp.get_pipe_meta(name).assigns}
-    needed = set(writers)
-    for name, component in nlp.pipeline:
-        if writers & set(getattr(component, "listening_components", ())):
+    """Components that assign `doc.ents`, what they require, and the layers they listen to."""
+    about = {name: nlp.get_pipe_meta(name) for name in nlp.pipe_names}
+    needed = {name for name, meta in about.items() if "doc.ents" in meta.assigns}
+    for name, component in reversed(nlp.pipeline):
+        required = {attribute for kept in needed for attribute in about[kept].requires}
+        heard = needed & set(getattr(component, "listening_components", ()))
+        if heard or required & set(about[name].assigns):
             needed.add(name)
     return [name for name in nlp.pipe_names if name in needed]

@@ -9,10 +9,13 @@ from typing import Any
 from hc_orchestration.errors import ModelError
 from hc_orchestration.models.catalogue import ModelEntry
 from hc_orchestration.models.loaders.protocol import CPU, ModelSpan
-from hc_orchestration.models.store import InstalledModel
+from hc_orchestration.models.store import InstalledModel, ModelFile
 
-_loaded: dict[str, str] = {}
-"""Module name → fingerprint of the files that it was loaded from, for those beside a catalogue."""
+_loaded: dict[str, tuple[ModelFile, ...]] = {}
+"""Module name → the files that it was loaded from, for those beside a catalogue."""
+
+_own: dict[str, str | None] = {}
+"""Fingerprint without its own part → the own part that an object gave last."""
 
 
 class TeamModel:
@@ -35,12 +38,42 @@ class TeamModel:
         return found
 
 
+def own_fingerprint(model: InstalledModel, *, remembered: bool) -> str | None:
+    """What the object that the team's callable returns says that it is; None: it does not say.
+
+    The object is made for it and then let go, as its weights may lie where no catalogue can see
+    them: a callable that reads large ones does so best at the first `extract`.
+
+    Args:
+        model: The model, its fingerprint without this part.
+        remembered: Take what an object of the same code and options said last in this process.
+
+    Raises:
+        ModelError: It cannot be made, or its fingerprint is no text.
+    """
+    if remembered and model.fingerprint in _own:
+        return _own[model.fingerprint]
+    own = getattr(_make(model), "fingerprint", None)
+    if own is not None and (not isinstance(own, str) or not own):
+        message = (
+            f"model {model.entry.key}: the `fingerprint` of what {model.entry.loader} returned is "
+            f"of type {type(own).__name__}. Make it a text that is not empty, or leave it out."
+        )
+        raise ModelError(message)
+    _own[model.fingerprint] = own
+    return own
+
+
 def load_team_model(model: InstalledModel) -> TeamModel:
     """Call the team's callable.
 
     Raises:
         ModelError: Its module or name is not there, it raised, or it returned no model.
     """
+    return TeamModel(_make(model))
+
+
+def _make(model: InstalledModel) -> Any:  # noqa: ANN401 - the team's own class
     entry = model.entry
     module_name, _, name = entry.loader.partition(":")
     try:
@@ -53,13 +86,13 @@ def load_team_model(model: InstalledModel) -> TeamModel:
     if not callable(getattr(made, "extract", None)):
         message = f"model {entry.key}: {entry.loader} returned an object without `extract`."
         raise ModelError(message)
-    return TeamModel(made)
+    return made
 
 
 def _module(name: str, model: InstalledModel) -> Any:  # noqa: ANN401 - a module
     """The module, read anew when its files beside the catalogue have changed."""
     top = name.partition(".")[0]
-    if _beside_catalogue(model.entry) and _loaded.get(top) != model.fingerprint:
+    if _beside_catalogue(model.entry) and _loaded.get(top) != model.files:
         for loaded in [n for n in sys.modules if n == top or n.startswith(f"{top}.")]:
             del sys.modules[loaded]
         is_package = model.location.is_dir()
@@ -72,7 +105,7 @@ def _module(name: str, model: InstalledModel) -> Any:  # noqa: ANN401 - a module
             raise ImportError(message)
         sys.modules[top] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[top])
-        _loaded[top] = model.fingerprint
+        _loaded[top] = model.files
     return importlib.import_module(name)
 
 

@@ -1,4 +1,4 @@
-"""Servers for integration tests: one of each a session, started when first asked for."""
+"""Fixtures that start servers: one of each a session, started when first asked for."""
 
 import uuid
 from collections.abc import Iterator
@@ -10,12 +10,18 @@ from hc_orchestration_tests.integration.servers import PASSWORD, USER, MlflowSer
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the PostgreSQL server of this session keeps its data."""
+    return tmp_path_factory.mktemp("pg")
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_folder: Path) -> Iterator[str]:
     """URI of a database on a real PostgreSQL server of this session."""
     pgserver = pytest.importorskip("pgserver")
     import psycopg2
 
-    server = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    server = pgserver.get_server(postgres_folder, cleanup_mode="stop")
     name = f"mlflow_{uuid.uuid4().hex[:8]}"
     server.psql(f"create database {name};")
     psycopg2.connect(server.get_uri(name)).close()
@@ -36,10 +42,14 @@ def mlflow_server(
 
 @pytest.fixture
 def logged_in(mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> MlflowServer:
-    """The server, its URI and login in the environment, quick to give up when it is away."""
+    """The server, its URI and login in the environment, quick to give up when it is away.
+
+    A machine that runs tests may be too busy to answer in the time that users wait.
+    """
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
     return mlflow_server
