@@ -194,7 +194,24 @@ def closing_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     def close_canceled(context: dg.RunStatusSensorContext) -> None:
         _close(settings, context.dagster_run)
 
-    return [close_failed, close_canceled]
+    @dg.sensor(
+        name="close_dead_runs",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Reports runs of this machine whose process is gone, so that they are retried.",
+    )
+    def close_dead(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        from hc_orchestration.resources.closing import dead_runs
+        from hc_orchestration.storage.workspace import Workspace
+
+        dead = dead_runs(context.instance, Workspace(settings).records)
+        for each in dead:
+            run = context.instance.get_run_by_id(each.run_id)
+            if run is not None and not run.is_finished:
+                context.instance.report_run_failed(run, f"process {each.pid} is gone")
+        return dg.SkipReason(f"{len(dead)} runs had lost their process")
+
+    return [close_failed, close_canceled, close_dead]
 
 
 def mlflow_sync_sensor(settings: Settings) -> dg.SensorDefinition:

@@ -13,6 +13,7 @@ import pytest
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from hc_orchestration.definitions import build_definitions
+from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.schedules import NIGHTLY_TAG, nightly_schedule
 from hc_orchestration.settings import Settings
 from hc_orchestration.study import Schedule
@@ -233,12 +234,40 @@ def test_a_night_has_one_tick_when_the_clock_changes(evening: datetime, ticks: l
     assert len(set(keys)) == len(ticks)
 
 
+def test_a_run_whose_process_is_gone_is_reported_as_failed(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    """So that it is run again: Dagster cannot notice a death that took its code server too."""
+    location = loaded(settings)
+    living = ProcessIdentity.current()
+    dead = ProcessIdentity(living.host, living.pid, living.started - 1000)
+    job = build_definitions(settings).resolve_job_def("evaluate_model")
+    runs = [
+        instance.create_run_for_job(
+            job, tags=process.as_tags(), status=dg.DagsterRunStatus.STARTED
+        ).run_id
+        for process in (living, dead)
+    ]
+
+    assert tick(location, "close_dead_runs", instance) == ["1 runs had lost their process"]
+
+    found = [run.status for run_id in runs if (run := instance.get_run_by_id(run_id))]
+    assert found == [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE]
+    assert tick(location, "close_dead_runs", instance) == ["0 runs had lost their process"]
+
+
 def test_all_that_begins_work_is_off_until_somebody_switches_it_on(settings: Settings) -> None:
     repository = loaded(settings)
 
     sensors = {sensor.name: sensor.default_status for sensor in repository.sensor_defs}
     on = {name for name, status in sensors.items() if status is dg.DefaultSensorStatus.RUNNING}
-    assert on == {"close_failed_evaluation", "close_canceled_evaluation", "mlflow_sync"}
+    assert on == {
+        "alerts",
+        "close_canceled_evaluation",
+        "close_dead_runs",
+        "close_failed_evaluation",
+        "mlflow_sync",
+    }
     assert set(sensors) - on == {
         "evaluate_after_corpus",
         "evaluate_new_models",

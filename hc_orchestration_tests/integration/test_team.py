@@ -144,6 +144,13 @@ class Team:
     def finished(self, key: str) -> bool:
         return any(record.state is Status.FINISHED for record in self.records(key))
 
+    def add_models(self) -> None:
+        """Two more in the catalogue, which the location is asked to read again."""
+        catalogue = self.settings.catalogue
+        catalogue.write_text(CATALOGUE + ADDED_ENTRY + SLOW_ENTRY, encoding="utf-8")
+        answer = self.ask(RELOAD)["reloadRepositoryLocation"]
+        assert answer["__typename"] == "WorkspaceLocationEntry", answer
+
     def backfill(self, *keys: str) -> str:
         params = {
             "assetSelection": [{"path": [name]} for name in CHAIN],
@@ -288,9 +295,7 @@ def test_a_night_evaluates_every_present_model_and_compares_them(team: Team) -> 
 
 
 def test_a_model_that_is_added_is_evaluated_once(team: Team) -> None:
-    catalogue = team.settings.catalogue
-    catalogue.write_text(CATALOGUE + ADDED_ENTRY + SLOW_ENTRY, encoding="utf-8")
-    assert team.ask(RELOAD)["reloadRepositoryLocation"]["__typename"] == "WorkspaceLocationEntry"
+    team.add_models()
 
     eventually(lambda: team.finished(ADDED) and team.finished(SLOW), 240)
 
@@ -299,6 +304,7 @@ def test_a_model_that_is_added_is_evaluated_once(team: Team) -> None:
 
 def test_a_backfill_outlives_the_daemon_and_the_code_server(team: Team) -> None:
     """The run whose process went down with the code server is run again; nothing is there twice."""
+    team.add_models()
     mark = team.settings.catalogue.with_name("extracting")
     mark.unlink(missing_ok=True)
     slow = team.settings.catalogue.with_name("slow_model.py")
