@@ -121,7 +121,12 @@ def test_every_table_shows_its_columns_with_a_description(specs: dict[str, dg.As
 def test_jobs_sensors_and_run_config_explain_themselves(definitions: dg.Definitions) -> None:
     repository = definitions.get_repository_def()
     named = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
-    assert {job.name for job in named} == {"refresh_corpus", "evaluate_model", "compare_models"}
+    assert {job.name for job in named} == {
+        "refresh_corpus",
+        "evaluate_model",
+        "compare_models",
+        "promote_model",
+    }
     for said in [*named, *repository.sensor_defs, *repository.schedule_defs]:
         assert str(said.description).endswith("."), said.name
     for resource in (WorkspaceResource, MlflowResource):
