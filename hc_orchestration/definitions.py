@@ -20,6 +20,7 @@ from hc_orchestration.sensors import (
     comparison_sensor,
     evaluation_sensor,
     mlflow_sync_sensor,
+    new_model_sensor,
 )
 from hc_orchestration.settings import Settings
 from hc_orchestration.study import load_study
@@ -53,6 +54,7 @@ def build_definitions(
         schedules=[nightly_schedule(study.schedule)],
         sensors=[
             evaluation_sensor(settings),
+            new_model_sensor(settings),
             comparison_sensor(settings),
             *closing_sensors(settings),
             mlflow_sync_sensor(settings),

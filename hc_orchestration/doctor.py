@@ -1,10 +1,27 @@
-"""`hc doctor`: what of this deployment does not tell the truth, and mending it."""
+"""`hc doctor`: what of this deployment does not work or tell the truth, and mending it."""
 
-from dataclasses import dataclass
+from functools import partial
 
 import dagster as dg
 
 from hc_orchestration.errors import TrackingError
+from hc_orchestration.examination.finding import REPAIR, Finding
+from hc_orchestration.examination.machine import (
+    disk_findings,
+    package_findings,
+    permission_findings,
+    python_findings,
+    secret_findings,
+    secrets_in_settings,
+)
+from hc_orchestration.examination.models import model_findings
+from hc_orchestration.examination.stores import (
+    dagster_findings,
+    mlflow_schema_findings,
+    partition_findings,
+    partitions_of,
+    table_findings,
+)
 from hc_orchestration.home import prepare_home
 from hc_orchestration.resources.closing import close_evaluation, dead_runs, orphaned
 from hc_orchestration.resources.workspace import mlflow_projection
@@ -17,37 +34,35 @@ from hc_orchestration.tracking.projection import Record
 from hc_orchestration.tracking.sync import lacking
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as it should be.
-
-    Attributes:
-        subject: What it is about: a run or an evaluation.
-        remedy: The command that mends it.
-    """
-
-    subject: str
-    problem: str
-    remedy: str
-    mended: bool
-
-
-_REPAIR = "hc doctor --repair"
-
-
 def examine(settings: Settings, *, repair: bool) -> list[Finding]:
-    """Look for dead runs, open evaluations without a run, and records that MLflow lacks.
+    """Look at the machine, the stores, the models, dead runs, and what MLflow lacks.
 
     Args:
         settings: The deployment.
-        repair: Close what is dead: first the Dagster run, then the record and its MLflow run.
+        repair: Close what is dead, first the Dagster run, then the record and its MLflow run; and
+            take from other accounts what they may not read.
     """
     prepare_home(settings)
     workspace = Workspace(settings)
+    catalogue = workspace.catalogue
+    findings = [
+        *python_findings(),
+        *package_findings(),
+        *disk_findings(settings),
+        *permission_findings(settings, repair=repair),
+        *secret_findings(settings),
+        *secrets_in_settings(settings.dagster_home / "dagster.yaml"),
+        *model_findings(catalogue, settings),
+        *partition_findings(catalogue.keys, partial(partitions_of, settings.dagster_url)),
+    ]
+    unreachable = table_findings(workspace)
     with dg.DagsterInstance.get() as instance:
-        findings = _dagster_runs(instance, workspace, repair=repair)
-        findings += _evaluations(instance, workspace, settings, repair=repair)
-    return findings + _mlflow(workspace, settings, repair=repair)
+        outdated = dagster_findings(instance)
+        if not unreachable and not outdated:
+            findings += _dagster_runs(instance, workspace, repair=repair)
+            findings += _evaluations(instance, workspace, settings, repair=repair)
+    told = [] if unreachable else _mlflow(workspace, settings, repair=repair)
+    return [*findings, *unreachable, *outdated, *told]
 
 
 def _dagster_runs(
@@ -59,7 +74,7 @@ def _dagster_runs(
         if repair and run is not None:
             instance.report_run_failed(run, f"process {dead.pid} is gone")
         problem = f"says that it is running, but process {dead.pid} is gone"
-        findings.append(Finding(f"Dagster run {dead.run_id}", problem, _REPAIR, repair))
+        findings.append(Finding(f"Dagster run {dead.run_id}", problem, REPAIR, repair))
     return findings
 
 
@@ -74,7 +89,7 @@ def _evaluations(
             close_evaluation(workspace.records, projection, record, status)
         subject = _named(record)
         problem = "says that it is running, but its Dagster run is over"
-        findings.append(Finding(subject, problem, _REPAIR, repair))
+        findings.append(Finding(subject, problem, REPAIR, repair))
     return findings
 
 
@@ -90,7 +105,6 @@ def _mlflow(workspace: Workspace, settings: Settings, *, repair: bool) -> list[F
             _named(record),
             "MLflow lacks part of its record",
             "hc mlflow sync",
-            mended=False,
         )
         for record in lacking(workspace)
     ]
@@ -104,13 +118,15 @@ def _mlflow(workspace: Workspace, settings: Settings, *, repair: bool) -> list[F
         for promotion in workspace.promotions.unshown()
     ]
     try:
+        if outdated := mlflow_schema_findings(settings):
+            return [*findings, *outdated]
         runs = dead_tracked_runs(store)
         if repair:
             close_tracked_runs(store, runs)
     except TrackingError as error:
         remedy = "start the MLflow server, or mend MLFLOW_TRACKING_URI"
-        return [*findings, Finding("MLflow", str(error), remedy, mended=False)]
+        return [*findings, Finding("MLflow", str(error), remedy)]
     problem = "says RUNNING, but the process that opened it is gone"
     return findings + [
-        Finding(f"MLflow run {run.info.run_id}", problem, _REPAIR, repair) for run in runs
+        Finding(f"MLflow run {run.info.run_id}", problem, REPAIR, repair) for run in runs
     ]

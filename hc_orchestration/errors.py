@@ -29,6 +29,10 @@ class StorageError(HcError):
     """A table, version or file that is missing or cannot be written."""
 
 
+class BusyStorageError(StorageError):
+    """A table that others kept writing to; the same step may succeed a little later."""
+
+
 class TrackingError(HcError):
     """MLflow could not be reached or refused a call."""
 

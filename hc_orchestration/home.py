@@ -20,15 +20,29 @@ python_logs:
 run_coordinator:
   module: dagster.core.run_coordinator
   class: QueuedRunCoordinator
-  config:
-    max_concurrent_runs: 2
-    dequeue_interval_seconds: 1
+  config: {dequeue_interval_seconds: 1}
+concurrency:
+  runs:
+    max_concurrent_runs: 2 # about one a core
     tag_concurrency_limits: # one run of a model at a time: racing ones would wait for each other
       - key: dagster/partition
         value: {applyLimitPerUniqueValue: true}
         limit: 1
+  pools: # runs that extract, at once; for one model: dagster instance concurrency set extraction 1
+    granularity: run
+    default_limit: 2
+run_retries: # of a run whose process died; one whose step failed would fail again
+  enabled: true
+  max_retries: 1
+  retry_on_asset_or_op_failure: false
 run_monitoring:
   enabled: true
+  poll_interval_seconds: 30
+  start_timeout_seconds: 180
+  cancel_timeout_seconds: 180
+retention: # ticks that asked for nothing
+  schedule: {purge_after_days: {skipped: 7, failure: 90}}
+  sensor: {purge_after_days: {skipped: 2, failure: 30}}
 """
 
 

@@ -51,7 +51,12 @@ class InProcessRuns:
         self._definitions = definitions
         self._instance = instance
         self._settings = settings
-        self._tags = {"hc.launcher": "hc", **ProcessIdentity.current().as_tags()}
+        # The daemon cannot run again what it did not launch.
+        self._tags = {
+            "hc.launcher": "hc",
+            "dagster/max_retries": "0",
+            **ProcessIdentity.current().as_tags(),
+        }
 
     def run(self, job: str, partition_key: str | None = None) -> RunOutcome:
         """Run a job to its end.

@@ -1,4 +1,4 @@
-"""What follows a nightly corpus refresh; and what keeps records and MLflow true.
+"""What follows a nightly corpus refresh or a new model; and what keeps records and MLflow true.
 
 The sensors that only close, synchronise and alert run from the start: they ask for no work, they
 tell the truth. Those that start evaluations are off until somebody switches them on.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from hc_orchestration.jobs import (
+    COMPARE_MODELS,
     EVALUATE_MODEL,
     REFRESH_CORPUS,
     compare_models,
@@ -27,11 +28,20 @@ if TYPE_CHECKING:
     from hc_orchestration.reporting.alerts import Alert
 
 _SYNC_EVERY_S = 60
+_PARTITION = "dagster/partition"
+_OPEN = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
 _ALERT_EVERY_S = 60
 
 
 def evaluation_sensor(settings: Settings) -> dg.SensorDefinition:
     """Request the evaluations after a nightly refresh; run keys hold the tick, so once a night."""
+    known = load_catalogue(settings.catalogue).keys
 
     @dg.run_status_sensor(
         name="evaluate_after_corpus",
@@ -47,7 +57,7 @@ def evaluation_sensor(settings: Settings) -> dg.SensorDefinition:
         if tick is None:
             yield dg.SkipReason("not a nightly refresh")
             return
-        present = _present(settings)
+        present = [key for key in _present(settings) if key in known]
         for key in present:
             yield dg.RunRequest(
                 run_key=f"{tick}/{key}", partition_key=key, tags={NIGHTLY_TAG: tick}
@@ -59,33 +69,97 @@ def evaluation_sensor(settings: Settings) -> dg.SensorDefinition:
     return evaluate_after_corpus
 
 
+def new_model_sensor(settings: Settings) -> dg.SensorDefinition:
+    """Request one evaluation of a model that was never begun; run keys see that it is only one.
+
+    Those of its partitions that the location does not know yet wait for its reload.
+    """
+    known = load_catalogue(settings.catalogue).keys
+
+    @dg.sensor(
+        name="evaluate_new_models",
+        job=evaluate_model,
+        minimum_interval_seconds=60,
+        description="Evaluate each model that is new in the catalogue, or newly installed, once.",
+    )
+    def evaluate_new_models(
+        context: dg.SensorEvaluationContext,
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        instance = context.instance
+        if instance.get_latest_materialization_event(dg.AssetKey("notes_corpus")) is None:
+            yield dg.SkipReason("no corpus is stored yet")
+            return
+        begun = instance.get_materialized_partitions(dg.AssetKey("model_files"))
+        begun |= _open_partitions(instance)
+        new = [key for key in _present(settings) if key in known and key not in begun]
+        for key in new:
+            yield dg.RunRequest(run_key=f"new/{key}", partition_key=key)
+        if not new:
+            yield dg.SkipReason("every model whose files are here was evaluated before")
+
+    return evaluate_new_models
+
+
 def comparison_sensor(settings: Settings) -> dg.SensorDefinition:
-    """Request the comparison once all evaluations of the newest night are over, failed or not."""
+    """Request the comparison once the evaluations of a night, or those by hand, are over.
+
+    A model that failed keeps nobody from being compared.
+    """
 
     @dg.sensor(
         name="compare_after_evaluations",
         job=compare_models,
         minimum_interval_seconds=30,
-        description="After the evaluations of a night, compare the models.",
+        description="Compare the models after the evaluations of a night, or after any new one.",
     )
     def compare_after_evaluations(
         context: dg.SensorEvaluationContext,
     ) -> dg.RunRequest | dg.SkipReason:
-        refreshed = context.instance.get_runs(dg.RunsFilter(job_name=REFRESH_CORPUS), limit=50)
-        ticks = [run.tags[NIGHTLY_TAG] for run in refreshed if NIGHTLY_TAG in run.tags]
-        if not ticks:
-            return dg.SkipReason("there was no nightly refresh yet")
-        tick = ticks[0]
-        of_the_night = dg.RunsFilter(job_name=EVALUATE_MODEL, tags={NIGHTLY_TAG: tick})
-        runs = context.instance.get_runs(of_the_night)
-        awaited = len(_present(settings))
-        if len({run.tags.get("dagster/partition") for run in runs}) < awaited:
-            return dg.SkipReason(f"{len(runs)} of {awaited} evaluations of {tick} have begun")
-        if not all(run.is_finished for run in runs):
-            return dg.SkipReason(f"evaluations of {tick} are still running")
-        return dg.RunRequest(run_key=f"{tick}/comparison", tags={NIGHTLY_TAG: tick})
+        return _after_night(context.instance, settings) or _after_others(context.instance)
 
     return compare_after_evaluations
+
+
+def _after_night(
+    instance: dg.DagsterInstance, settings: Settings
+) -> dg.RunRequest | dg.SkipReason | None:
+    """What the newest night asks for; None when there was none, or its comparison was made."""
+    refreshed = instance.get_runs(dg.RunsFilter(job_name=REFRESH_CORPUS), limit=50)
+    tick = next((run.tags[NIGHTLY_TAG] for run in refreshed if NIGHTLY_TAG in run.tags), None)
+    if tick is None:
+        return None
+    of_night = {NIGHTLY_TAG: tick}
+    if instance.get_runs(dg.RunsFilter(job_name=COMPARE_MODELS, tags=of_night), limit=1):
+        return None
+    runs = instance.get_runs(dg.RunsFilter(job_name=EVALUATE_MODEL, tags=of_night))
+    awaited = len(_present(settings))
+    if len({run.tags.get(_PARTITION) for run in runs}) < awaited:
+        return dg.SkipReason(f"{len(runs)} of {awaited} evaluations of {tick} have begun")
+    if not all(run.is_finished for run in runs):
+        return dg.SkipReason(f"evaluations of {tick} are still running")
+    return dg.RunRequest(run_key=f"{tick}/comparison", tags=of_night)
+
+
+def _after_others(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
+    """Whether scores came since the last comparison and no evaluation is queued or running."""
+    scored = _newest(instance, "evaluation_metrics")
+    compared = _newest(instance, "model_comparison")
+    if scored is None or (compared is not None and compared.timestamp > scored.timestamp):
+        return dg.SkipReason("nothing was evaluated since the last comparison")
+    if running := sorted(_open_partitions(instance)):
+        return dg.SkipReason(f"evaluations are still running: {', '.join(running)}")
+    return dg.RunRequest(run_key=f"after/{scored.storage_id}")
+
+
+def _newest(instance: dg.DagsterInstance, asset: str) -> dg.EventLogRecord | None:
+    records = instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
+    return records[0] if records else None
+
+
+def _open_partitions(instance: dg.DagsterInstance) -> set[str]:
+    """The models that a run evaluates, or will when it leaves the queue."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=list(_OPEN)))
+    return {run.tags[_PARTITION] for run in runs if _PARTITION in run.tags}
 
 
 def _present(settings: Settings) -> list[str]:
@@ -120,7 +194,24 @@ def closing_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     def close_canceled(context: dg.RunStatusSensorContext) -> None:
         _close(settings, context.dagster_run)
 
-    return [close_failed, close_canceled]
+    @dg.sensor(
+        name="close_dead_runs",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Reports runs of this machine whose process is gone, so that they are retried.",
+    )
+    def close_dead(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        from hc_orchestration.resources.closing import dead_runs
+        from hc_orchestration.storage.workspace import Workspace
+
+        dead = dead_runs(context.instance, Workspace(settings).records)
+        for each in dead:
+            run = context.instance.get_run_by_id(each.run_id)
+            if run is not None and not run.is_finished:
+                context.instance.report_run_failed(run, f"process {each.pid} is gone")
+        return dg.SkipReason(f"{len(dead)} runs had lost their process")
+
+    return [close_failed, close_canceled, close_dead]
 
 
 def mlflow_sync_sensor(settings: Settings) -> dg.SensorDefinition:

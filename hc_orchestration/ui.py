@@ -48,7 +48,7 @@ def services(settings: Settings, dagster_port: int, mlflow_port: int) -> list[Se
             ("dagster_webserver", "-h", HOST, "-p", str(dagster_port), *_LOCATION),
             dagster_port,
         ),
-        Service("dagster-daemon", ("dagster._daemon", "run", *_LOCATION), None),
+        Service("dagster-daemon", ("hc_orchestration.daemon", "run", *_LOCATION), None),
     ]
     if settings.tracking_uri.startswith("sqlite:"):
         mlflow = ("mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--workers", "1")

@@ -131,7 +131,7 @@ def test_the_comparison_is_asked_for_once_all_evaluations_of_the_night_are_over(
         return answer.skip_message or ""
 
     night = {NIGHTLY_TAG: "2026-01-02"}
-    assert tick() == "there was no nightly refresh yet"
+    assert tick() == "nothing was evaluated since the last comparison"
     run("refresh_corpus", tags=night)
     run("evaluate_model", TERMS, night)
     run("evaluate_model", RULER)

@@ -9,7 +9,13 @@ import pytest
 
 from hc_orchestration.definitions import build_definitions
 from hc_orchestration.errors import ConfigurationError
+from hc_orchestration.resources.workspace import MlflowResource, WorkspaceResource
 from hc_orchestration.settings import Settings
+from hc_orchestration.storage.comparisons import COMPARISONS
+from hc_orchestration.storage.corpus import NOTES
+from hc_orchestration.storage.entities import entities_table
+from hc_orchestration.storage.metrics import metrics_table
+from hc_orchestration.storage.model_files import model_files_table
 from hc_orchestration_tests.conftest import ABSENT, RULER, TERMS
 
 CHAIN = {"model_files", "extracted_entities", "evaluation_metrics", "provenance"}
@@ -92,6 +98,40 @@ def test_every_asset_says_what_it_is(specs: dict[str, dg.AssetSpec]) -> None:
         "model_comparison": "comparison",
         **dict.fromkeys(CHAIN, "evaluation"),
     }
+
+
+def test_every_table_shows_its_columns_with_a_description(specs: dict[str, dg.AssetSpec]) -> None:
+    tables = {
+        "notes_corpus": NOTES.schema,
+        "model_files": model_files_table(TERMS).schema,
+        "extracted_entities": entities_table(TERMS).schema,
+        "evaluation_metrics": metrics_table(TERMS).schema,
+        "model_comparison": COMPARISONS.schema,
+    }
+    for name, columns in tables.items():
+        shown = specs[name].metadata["dagster/column_schema"]
+        assert isinstance(shown, dg.TableSchema)
+        named = [column.name for column in shown.columns]
+        assert set(named) <= set(columns), name
+        assert all(column.description for column in shown.columns), name
+        if name in ("notes_corpus", "model_files", "extracted_entities"):
+            assert set(named) == set(columns), name
+
+
+def test_jobs_sensors_and_run_config_explain_themselves(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    named = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
+    assert {job.name for job in named} == {
+        "refresh_corpus",
+        "evaluate_model",
+        "compare_models",
+        "promote_model",
+    }
+    for said in [*named, *repository.sensor_defs, *repository.schedule_defs]:
+        assert str(said.description).endswith("."), said.name
+    for resource in (WorkspaceResource, MlflowResource):
+        fields = resource.model_fields
+        assert all(field.description for field in fields.values()), resource.__name__
 
 
 def test_a_partition_is_a_model_of_the_catalogue(specs: dict[str, dg.AssetSpec]) -> None:

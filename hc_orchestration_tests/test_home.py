@@ -58,6 +58,16 @@ def test_dagster_takes_the_settings_written_and_sends_no_telemetry(fresh: Settin
         assert instance.get_settings("telemetry") == {"enabled": False}
         assert type(instance.run_coordinator).__name__ == "QueuedRunCoordinator"
         assert Path(instance.root_directory) == fresh.dagster_home
+        concurrency = instance.get_concurrency_config()
+        assert concurrency.run_queue_config
+        assert concurrency.run_queue_config.max_concurrent_runs == 2
+        assert [limit["key"] for limit in concurrency.run_queue_config.tag_concurrency_limits] == [
+            "dagster/partition"
+        ]
+        assert concurrency.pool_config.default_pool_limit == 2
+        assert instance.run_monitoring_enabled
+        assert (instance.run_retries_enabled, instance.run_retries_max_retries) == (True, 1)
+        assert not instance.run_retries_retry_on_asset_or_op_failure
 
 
 def test_a_home_that_cannot_be_a_folder_is_refused_with_what_to_do(

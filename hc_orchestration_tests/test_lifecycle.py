@@ -10,8 +10,8 @@ import pytest
 
 from hc_orchestration import evaluate
 from hc_orchestration.definitions import build_definitions
-from hc_orchestration.errors import ModelError
-from hc_orchestration.resources import steps
+from hc_orchestration.errors import BusyStorageError, ModelError
+from hc_orchestration.resources import evaluation, steps
 from hc_orchestration.resources.closing import close_evaluation, evaluation_of_run
 from hc_orchestration.resources.evaluation import EvaluationStep, evaluation_id
 from hc_orchestration.resources.workspace import mlflow_projection
@@ -110,6 +110,31 @@ def test_a_step_that_asked_for_a_retry_too_often_fails_the_evaluation(
     assert not run_job("evaluate_model", TERMS).success
 
     assert only_record(settings, TERMS).state is Status.FAILED
+
+
+def test_a_fault_that_passes_is_tried_again_in_the_same_run(
+    settings: Settings, run_job: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_job("refresh_corpus")
+    monkeypatch.setattr(evaluation, "_RETRY_AFTER_S", 0)
+    failing_once(monkeypatch, BusyStorageError("others kept writing"))
+
+    assert run_job("evaluate_model", TERMS).success
+
+    record = only_record(settings, TERMS)
+    assert (record.state, record.run and record.run.attempt) == (Status.FINISHED, 2)
+
+
+def test_a_fault_of_the_model_is_not_tried_again(
+    settings: Settings, run_job: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_job("refresh_corpus")
+    failing_once(monkeypatch, ModelError("the model raised"))
+
+    assert not run_job("evaluate_model", TERMS).success
+
+    record = only_record(settings, TERMS)
+    assert (record.state, record.run and record.run.attempt) == (Status.FAILED, 1)
 
 
 def stop(*_: object) -> None:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from hc_orchestration.assets.columns import COMPARISON, table_metadata
 from hc_orchestration.assets.corpus import OWNERS
 from hc_orchestration.resources.materializing import UP_TO_DATE, Materialization
 from hc_orchestration.resources.withholding import words_withheld
@@ -16,6 +17,7 @@ def comparison_asset(evaluation_metrics: dg.AssetsDefinition) -> dg.AssetsDefini
             dg.AssetDep(evaluation_metrics.key, partition_mapping=dg.AllPartitionMapping()),
         ],
         group_name="comparison",
+        metadata=table_metadata("comparisons", COMPARISON),
         kinds={"deltalake"},
         owners=OWNERS,
         code_version="2",

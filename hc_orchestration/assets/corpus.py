@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from hc_orchestration.assets.columns import NOTES, table_metadata
 from hc_orchestration.resources.materializing import UP_TO_DATE, Materialization
 from hc_orchestration.resources.withholding import words_withheld
 from hc_orchestration.resources.workspace import MlflowResource, WorkspaceResource
@@ -11,6 +12,7 @@ OWNERS = ["team:clinical-nlp"]
 
 @dg.asset(
     group_name="corpus",
+    metadata=table_metadata("notes", NOTES),
     kinds={"deltalake", "polars"},
     owners=OWNERS,
     code_version="1",

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from hc_orchestration.assets.columns import ENTITIES, METRICS, MODEL_FILES, table_metadata
 from hc_orchestration.assets.corpus import OWNERS, notes_corpus
 from hc_orchestration.resources.evaluation import evaluation_step
 from hc_orchestration.resources.workspace import MlflowResource, WorkspaceResource
@@ -15,6 +16,7 @@ def evaluation_assets(models: dg.PartitionsDefinition[str]) -> list[dg.AssetsDef
     @dg.asset(
         partitions_def=models,
         group_name=GROUP,
+        metadata=table_metadata("model_files/<model>", MODEL_FILES),
         kinds={"deltalake"},
         owners=OWNERS,
         code_version="1",
@@ -40,7 +42,9 @@ def evaluation_assets(models: dg.PartitionsDefinition[str]) -> list[dg.AssetsDef
         partitions_def=models,
         deps=[notes_corpus, model_files],
         group_name=GROUP,
+        metadata=table_metadata("entities/<model>", ENTITIES),
         kinds={"spacy", "deltalake"},
+        pool="extraction",
         owners=OWNERS,
         code_version="1",
         description=(
@@ -69,6 +73,7 @@ def evaluation_assets(models: dg.PartitionsDefinition[str]) -> list[dg.AssetsDef
         partitions_def=models,
         deps=[extracted_entities, notes_corpus, model_files],
         group_name=GROUP,
+        metadata=table_metadata("metrics/<model>", METRICS),
         kinds={"polars", "deltalake"},
         owners=OWNERS,
         code_version="2",
@@ -117,7 +122,9 @@ def evaluation_assets(models: dg.PartitionsDefinition[str]) -> list[dg.AssetsDef
                 *evaluated,
                 part,
                 metadata={
-                    "fhir_provenance": step.workspace.files.location(part.file),
+                    "fhir_provenance": dg.MetadataValue.path(
+                        step.workspace.files.location(part.file)
+                    ),
                     "sha256": part.file.sha256,
                     "new": part.of_evaluation == step.evaluation_id,
                 },

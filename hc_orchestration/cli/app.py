@@ -1,9 +1,11 @@
 """The entry point of `hc`. Exit codes: 0 done, 1 failed, 2 bad use; `--json` for programs."""
 
+import os
 import sys
 
 import typer
 
+from hc_orchestration.cli.backup import backup, restore
 from hc_orchestration.cli.compare import compare
 from hc_orchestration.cli.corpus import corpus_app
 from hc_orchestration.cli.evaluate import evaluate
@@ -25,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich would take longer to load than all the rest
     pretty_exceptions_enable=False,
 )
-for command in (evaluate, metrics, compare, promote, doctor, ui):
+for command in (evaluate, metrics, compare, promote, doctor, ui, backup, restore):
     app.command()(command)
 app.add_typer(models_app, name="models")
 app.add_typer(corpus_app, name="corpus")
@@ -36,7 +38,11 @@ app.add_typer(tables_app, name="tables")
 
 
 def main() -> None:
-    """Entry point: errors of ours become one line, never a traceback."""
+    """Entry point: errors of ours become one line, never a traceback.
+
+    What it writes, and what the processes that it starts write, only its own account may read.
+    """
+    os.umask(0o077)
     try:
         app()
     except ConfigurationError as error:

@@ -84,6 +84,57 @@ def corpus_show(as_json: Json = False) -> None:
     _print_corpus(document, as_json=as_json)
 
 
+@corpus_app.command("purge")
+def corpus_purge(
+    notes: Annotated[
+        list[str], typer.Option("--note", help="The id of a note; once for each note.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove notes, and all that tells of single ones, from every version of everything stored.
+
+    It cannot be undone, and no older version of the tables can be read afterwards. Scores and
+    records stay: they sum over notes. The source is not touched, but the notes are left out when it
+    is read again.
+    """
+    import getpass
+    from datetime import UTC, datetime
+
+    from hc_orchestration.resources.purging import purge_notes
+    from hc_orchestration.resources.workspace import mlflow_projection
+    from hc_orchestration.tracking.sync import synchronize
+
+    if not yes:
+        question = f"Remove {len(notes)} notes for good, with all older versions of their tables?"
+        typer.confirm(question, abort=True, err=True)
+    workspace = open_workspace()
+    purges = purge_notes(workspace, notes, getpass.getuser(), datetime.now(UTC))
+    projection = mlflow_projection(workspace.settings.tracking_uri, workspace)
+    report = synchronize(workspace, projection, ask_mlflow=False)
+    tables = [purge for purge in purges if purge.before_version is not None]
+    document = {
+        "notes": len(notes),
+        "tables": [
+            {"name": purge.subject, "before_version": purge.before_version} for purge in tables
+        ],
+        "files": len(purges) - len(tables),
+        "mlflow_lacks": len(report.failed),
+    }
+    if as_json:
+        print_json(document)
+    else:
+        console().print(
+            f"removed from {len(tables)} tables and {document['files']} files. Every "
+            "evaluation is stale now: run `hc evaluate`. Take the notes out of their source and of "
+            "backups too."
+        )
+        if report.failed:
+            console().print("MLflow still shows their ids: run `hc mlflow sync` when it is back.")
+    if report.failed:
+        raise typer.Exit(1)
+
+
 def _refusal(counts: "CorpusCounts", allowed: float | None) -> str | None:
     share = counts.quarantine_share
     if counts.stored == 0:

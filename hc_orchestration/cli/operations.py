@@ -11,11 +11,18 @@ from hc_orchestration.settings import Settings
 
 def doctor(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Close dead runs; each finding says what else helps.")
+        bool,
+        typer.Option(
+            "--repair", help="Close dead runs, mend permissions; each finding says what else."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Dead runs, and records that MLflow lacks; exit code 1 while anything is left to mend."""
+    """What does not work or tell the truth; exit code 1 while anything is left to mend.
+
+    Looks at Python, packages, disk, permissions, secrets, models, the stores and their schemas, a
+    running code location, dead runs, and records that MLflow lacks.
+    """
     from dataclasses import asdict
 
     from hc_orchestration.doctor import examine

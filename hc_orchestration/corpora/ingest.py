@@ -41,7 +41,7 @@ class CorpusNote:
 class CorpusCounts:
     """What became of every record that was read.
 
-    read = stored + duplicates + repeated_texts + not_selected + quarantined.
+    read = stored + duplicates + repeated_texts + not_selected + purged + quarantined.
 
     Attributes:
         duplicates: Notes given again with the same id and content.
@@ -50,6 +50,7 @@ class CorpusCounts:
         duplicate_texts: Stored notes whose text stands under another id too, beyond the first.
         not_selected: Notes that the source's `where`, `sample` or `limit` leaves out; what lies
             beyond the note that meets the limit is not read.
+        purged: Notes left out because `hc corpus purge` removed them once.
         gold_quoted: Stored mentions whose quoted surface form agreed with the text.
         gold_discontinuous: Mentions in several pieces, left out.
         offsets: Stored notes with gold by what their source's offsets counted.
@@ -63,6 +64,7 @@ class CorpusCounts:
     duplicates: int = 0
     repeated_texts: int = 0
     not_selected: int = 0
+    purged: int = 0
     quarantined: int = 0
     annotated: int = 0
     duplicate_texts: int = 0
@@ -92,6 +94,10 @@ def length_band(text: str) -> str:
     return next((name for below, name in _BANDS if len(text) < below), "8,000 and more")
 
 
+def _none_purged(_: str) -> bool:
+    return False
+
+
 def _no_salt() -> Pseudonyms:
     message = (
         "the corpus names patients, who are stored as salted digests only, and no salt was given."
@@ -112,12 +118,13 @@ class Ingestion:
         labels: Sequence[str],
         pseudonyms: Pseudonyms | None = None,
         salted: Callable[[], Pseudonyms] = _no_salt,
+        purged: Callable[[str], bool] = _none_purged,
     ) -> None:
         """Prepare a pass over resolved `sources` for the study's `labels`.
 
         With `pseudonyms`, notes are stored and digested under the pseudonym of their id; the id
         itself goes no further than this pass. `salted` gives the pseudonyms of what is never
-        stored as it is: patients, and the ids of MIMIC.
+        stored as it is: patients, and the ids of MIMIC. Notes whose id is `purged` are left out.
         """
         self.counts = CorpusCounts(
             selection={source.name: source.selection for source in sources if source.selection}
@@ -126,6 +133,7 @@ class Ingestion:
         self._labels = labels
         self._pseudonyms = pseudonyms
         self._salted = salted if pseudonyms is None else lambda: pseudonyms
+        self._purged = purged
         self._seen = SeenNotes()
 
     def __iter__(self) -> Iterator[CorpusNote | Reject]:
@@ -151,6 +159,9 @@ class Ingestion:
                 self.counts.passed_over[item.kind] += 1
                 continue
             self.counts.read += 1
+            if isinstance(item, Note) and self._purged(item.note_id):
+                self.counts.purged += 1
+                continue
             if isinstance(item, Note) and not selected(item):
                 self.counts.not_selected += 1
                 continue
@@ -199,7 +210,7 @@ class Ingestion:
     def _ids_of_texts(self, source: CorpusSource, selected: Callable[[Note], bool]) -> FirstIds:
         first = FirstIds()
         for item in self._read(source):
-            if isinstance(item, Note) and selected(item):
+            if isinstance(item, Note) and selected(item) and not self._purged(item.note_id):
                 first.add(item)
         return first
 

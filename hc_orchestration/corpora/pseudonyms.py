@@ -39,6 +39,10 @@ class Pseudonyms:
         """The pseudonym of a file whose name is the id of its note."""
         return f"file {self._digest(f'file{chr(0)}{name}')}"
 
+    def of_purged(self, note_id: str) -> str:
+        """What the purge log says in place of a note id; no pseudonym of anything else."""
+        return self._digest(f"purged{chr(0)}{note_id}")
+
     def _digest(self, value: str) -> str:
         keyed = hmac.new(self.salt, value.encode("utf-8"), hashlib.sha256)
         return keyed.hexdigest()[:_HEX_CHARACTERS]

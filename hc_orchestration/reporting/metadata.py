@@ -67,6 +67,7 @@ def corpus_metadata(corpus: "CorpusVersion") -> dict[str, Any]:
     ]
     reasons = [{"reason": key, "records": n} for key, n in sorted(counts["reasons"].items())]
     return {
+        "dagster/row_count": counts["stored"],
         "notes": counts["stored"],
         "annotated_notes": counts["annotated"],
         "quarantined": counts["quarantined"],
@@ -105,6 +106,7 @@ def extraction_metadata(part: "ExtractionPart", inputs: "InputsPart") -> dict[st
 
     labels = [{"label": label, "mentions": n} for label, n in sorted(part.labels.items())]
     shown = {
+        "dagster/row_count": part.notes,
         "notes": part.notes,
         "notes_reused": part.reused,
         "notes_extracted": part.extracted,
@@ -158,7 +160,7 @@ def comparison_metadata(
     champion: str | None,
     gates: "Mapping[str, Sequence[GateResult]]",
 ) -> dict[str, Any]:
-    """Ranking, who is missing and why, differences in strict and exact F1, regression gates."""
+    """Scores to plot over time, ranking, who is missing and why, differences, regression gates."""
     import dagster as dg
 
     ranked = [
@@ -180,9 +182,17 @@ def comparison_metadata(
     results = [
         {"model": key, **row} for key, of_model in gates.items() for row in gate_rows(of_model)
     ]
+    plotted = {
+        f"{metric}.{model.key}": value
+        for model in models
+        if model.rank is not None
+        for metric in ("strict.f1", "exact.f1")
+        if (value := model.value(metric)) is not None
+    }
     return {
         "models": len(models),
         "compared": len(ranked),
+        **plotted,
         "champion": champion or "none",
         "ranking": dg.MetadataValue.md(markdown_table(ranked)),
         "missing": dg.MetadataValue.md(markdown_table(missing)),
@@ -193,6 +203,8 @@ def comparison_metadata(
 
 def promotion_metadata(promotion: "Promotion", mlflow_url: str | None) -> dict[str, Any]:
     """Who became the champion, on which evaluation, and what the gates said."""
+    import dagster as dg
+
     shown: dict[str, Any] = {
         "champion": promotion.model_key,
         "previous": promotion.previous or "none",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from hc_orchestration.errors import EvaluationError, TrackingError
+from hc_orchestration.errors import BusyStorageError, EvaluationError, TrackingError
 from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.resources.workspace import MlflowResource, WorkspaceResource
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
 _NAMESPACE = uuid.UUID("0d5c4f0e-6c0b-5d0e-9b9c-6a3d1b6f5a11")
+_TRANSIENT = (BusyStorageError, ConnectionError, TimeoutError)
+_RETRIES = 2
+_RETRY_AFTER_S = 5
 _SOFTWARE = ("hc-orchestration", "dagster", "mlflow", "spacy", "python")
 
 
@@ -291,7 +294,10 @@ def evaluation_step(
 ) -> Iterator[EvaluationStep]:
     """Run one step of an evaluation; whatever ends it early is recorded before it goes on.
 
+    A step that failed by something that passes (a busy table, a lost connection) is tried again.
+
     Raises:
+        dg.RetryRequested: It is to be tried again.
         HcError: As the step raised it, if its words hold no identifier.
         dg.Failure: In place of any other exception, with its words redacted or, where they might
             quote a note, withheld.
@@ -309,6 +315,9 @@ def evaluation_step(
             step.fail(Status.FAILED, "RetryRequested", "no attempt is left")
         raise
     except Exception as error:
+        if isinstance(error, _TRANSIENT) and context.retry_number < _RETRIES:
+            context.log.warning("%s; the step is tried again.", type(error).__name__)
+            raise dg.RetryRequested(_RETRIES, seconds_to_wait=_RETRY_AFTER_S) from None
         message = redacted_error(error)
         step.fail(Status.FAILED, type(error).__name__, message)
         if message == str(error):

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from hc_orchestration.corpora.ingest import CorpusNote, Ingestion
+from hc_orchestration.corpora.ingest import CorpusNote, Ingestion, corpus_digest
 from hc_orchestration.corpora.notes import Reject, text_digest
 from hc_orchestration.errors import StorageError
 from hc_orchestration.storage.delta import DeltaStore, TableSpec, in_groups
@@ -148,6 +148,33 @@ class CorpusTables:
         }
         self._store.append(CORPORA, pl.DataFrame([row], schema=dict(CORPORA.schema)))
         return CorpusVersion(version, quarantine, first.digest, counts, changed=True)
+
+    def purged(self, version: int, at: datetime) -> None:
+        """Make a version that a purge left the current corpus.
+
+        What its rows tell is counted anew; counts of what was read stay those of the reading.
+        """
+        latest = self.required()
+        columns = pl.col("digest"), pl.col("text_sha256"), pl.col("gold"), pl.col("source")
+        rows = self.notes(version).select(*columns).collect()
+        labels = rows["gold"].explode().drop_nulls().struct.field("label")
+        counts = {
+            **latest.counts,
+            "stored": rows.height,
+            "purged": latest.counts.get("purged", 0) + latest.notes - rows.height,
+            "annotated": rows["gold"].is_not_null().sum(),
+            "duplicate_texts": rows.height - rows["text_sha256"].n_unique(),
+            "gold": dict(sorted(labels.value_counts().iter_rows())),
+            "sources": dict(sorted(rows["source"].value_counts().iter_rows())),
+        }
+        row = {
+            "digest": corpus_digest(map(bytes.fromhex, rows["digest"])),
+            "notes_version": version,
+            "quarantine_version": latest.quarantine_version,
+            "counts": json.dumps(counts, sort_keys=True),
+            "stored_at": at,
+        }
+        self._store.append(CORPORA, pl.DataFrame([row], schema=dict(CORPORA.schema)))
 
     def notes(self, version: int) -> pl.LazyFrame:
         """The notes of a version, text included."""

@@ -16,7 +16,7 @@ from deltalake import CommitProperties, DeltaTable, WriterProperties, write_delt
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from filelock import FileLock
 
-from hc_orchestration.errors import StorageError
+from hc_orchestration.errors import BusyStorageError, StorageError
 from hc_orchestration.home import private_folder
 
 if TYPE_CHECKING:
@@ -24,15 +24,26 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_KEEP_HISTORY: dict[str, str | None] = {
-    "delta.enableExpiredLogCleanup": "false",
-    "delta.logRetentionDuration": "interval 36500 days",
-}
-"""Delta would forget versions after 30 days; records name versions, and are read years later."""
-
 _ATTEMPTS = 12
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
+_PROPERTIES = {
+    # Statistics would copy the first characters of ids and texts into the log of the table.
+    "delta.dataSkippingNumIndexedCols": "0",
+    # Delta would forget versions after 30 days; records name versions, and are read years later.
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+}
+_FORGET = {
+    **_PROPERTIES,
+    "delta.enableExpiredLogCleanup": "true",
+    "delta.logRetentionDuration": "interval 0 days",
+    "delta.deletedFileRetentionDuration": "interval 0 days",
+}
+_REMEMBER = {
+    **_PROPERTIES,
+    "delta.deletedFileRetentionDuration": "interval 7 days",
+}
 _ROWS_A_GROUP = 2_048  # what a writer holds in memory before it encodes them
 
 
@@ -62,7 +73,8 @@ class DeltaStore:
         rows = frame.select(list(spec.schema))
 
         def write(table: DeltaTable) -> int:
-            write_deltalake(table, rows, mode="append")
+            # A table made by an older version of this package gets the new columns.
+            write_deltalake(table, rows, mode="append", schema_mode="merge")
             return table.version()
 
         return self._commit(spec, write)
@@ -112,6 +124,7 @@ class DeltaStore:
                     table,
                     reader,
                     mode="overwrite",
+                    schema_mode="overwrite",
                     commit_properties=properties,
                     writer_properties=WriterProperties(max_row_group_size=_ROWS_A_GROUP),
                 )
@@ -134,13 +147,23 @@ class DeltaStore:
         except TableNotFoundError:
             if version is None:
                 return spec.empty().lazy()
-            message = f"table {spec.path} does not exist, so it has no version {version}."
+            message = (
+                f"table {spec.path} has no version {version}: there is no such table, or a purge "
+                "removed that version."
+            )
             raise StorageError(message) from None
         except Exception as error:  # noqa: BLE001 - deltalake raises many things
             which = "its newest version" if version is None else f"version {version}"
             message = f"table {spec.path}: {which} cannot be read ({type(error).__name__})."
             raise StorageError(message) from None
-        return pl.scan_delta(table).select(list(spec.schema))
+        rows = pl.scan_delta(table)
+        there = {field.name for field in table.schema().fields}
+        lacking = [
+            pl.lit(None, dtype=kind).alias(name)
+            for name, kind in spec.schema.items()
+            if name not in there  # written by an older version of this package
+        ]
+        return rows.with_columns(lacking).select(list(spec.schema))
 
     def version(self, spec: TableSpec) -> int | None:
         """The newest version of a table, or None when it does not exist."""
@@ -185,6 +208,56 @@ class DeltaStore:
 
         return self._commit(spec, sweep)
 
+    def paths(self) -> list[str]:
+        """The tables that there are, by their path below the root."""
+        from fsspec.core import url_to_fs
+
+        filesystem, root = url_to_fs(self._root)
+        logs = [f"{root}/{depth}/_delta_log" for depth in ("*", "*/*")]
+        found = (str(path) for pattern in logs for path in filesystem.glob(pattern))
+        return sorted(path[len(root) + 1 :].rpartition("/")[0] for path in found)
+
+    def version_of(self, path: str) -> int:
+        """The newest version of a table that exists."""
+        return DeltaTable(f"{self._root}/{path}").version()
+
+    def columns(self, path: str) -> list[str]:
+        """The columns of a table that exists."""
+        return [field.name for field in DeltaTable(f"{self._root}/{path}").schema().fields]
+
+    def holds(self, path: str, column: str, values: Sequence[str]) -> bool:
+        """Whether the newest version of a table has a row with one of the values."""
+        rows = pl.scan_delta(DeltaTable(f"{self._root}/{path}"))
+        return not rows.filter(pl.col(column).is_in(list(values))).head(1).collect().is_empty()
+
+    def purge(self, path: str, column: str, values: Sequence[str]) -> int:
+        """Delete rows from every version of a table; returns the only version that is left.
+
+        Older versions go with their files and their log, since both hold the rows: afterwards
+        nobody can read them. The values stand in no commit.
+        """
+        spec = TableSpec(path, {column: pl.String})
+        unwanted = pl.DataFrame({column: list(values)}, schema=dict(spec.schema))
+
+        def delete(table: DeltaTable) -> None:
+            merge = table.merge(
+                unwanted, f"old.{column} = gone.{column}", source_alias="gone", target_alias="old"
+            )
+            merge.when_matched_delete().execute()
+
+        def properties(wanted: Mapping[str, str]) -> Callable[[DeltaTable], None]:
+            return lambda table: table.alter.set_table_properties(dict(wanted))
+
+        self._commit(spec, delete)
+        self._commit(spec, properties(_FORGET))
+        table = DeltaTable(self.uri(spec))
+        table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+        table.update_incremental()
+        table.create_checkpoint()
+        table.cleanup_metadata()
+        self._commit(spec, properties(_REMEMBER))
+        return DeltaTable(self.uri(spec)).version()
+
     def uri(self, spec: TableSpec) -> str:
         """Where a table lies."""
         return f"{self._root}/{spec.path}"
@@ -193,7 +266,7 @@ class DeltaStore:
         """Run a write on a freshly loaded table, again if another writer committed first.
 
         Raises:
-            StorageError: Others kept committing first for the whole of the bounded retries.
+            BusyStorageError: Others kept committing first for the whole of the bounded retries.
         """
         table = self._open(spec)
         for attempt in range(_ATTEMPTS):
@@ -206,7 +279,7 @@ class DeltaStore:
         message = (
             f"table {spec.path}: other writers committed first {_ATTEMPTS} times. Run it again."
         )
-        raise StorageError(message)
+        raise BusyStorageError(message)
 
     def _open(self, spec: TableSpec) -> DeltaTable:
         uri = self.uri(spec)
@@ -216,7 +289,7 @@ class DeltaStore:
             private_folder(self._locks)
             with FileLock(self._locks / "tables.lock"):
                 return DeltaTable.create(
-                    uri, schema=_arrow_schema(spec), mode="ignore", configuration=_KEEP_HISTORY
+                    uri, schema=_arrow_schema(spec), mode="ignore", configuration={**_PROPERTIES}
                 )
 
 

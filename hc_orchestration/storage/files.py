@@ -76,6 +76,25 @@ class FileStore:
             raise StorageError(message) from None
         return content
 
+    def of_kind(self, suffix: str) -> list[StoredFile]:
+        """The files that were stored under names with a suffix, e.g. `.html`."""
+        from fsspec.core import url_to_fs
+
+        filesystem, root = url_to_fs(self._root)
+        paths = [Path(str(path)) for path in filesystem.glob(f"{root}/*/*{suffix}")]
+        return [StoredFile(path.name, path.stem, int(filesystem.size(str(path)))) for path in paths]
+
+    def holds(self, file: StoredFile) -> bool:
+        """Whether the bytes of a file are there."""
+        filesystem, path = self._locate(file.sha256, Path(file.name).suffix)
+        return bool(filesystem.exists(path))
+
+    def remove(self, file: StoredFile) -> None:
+        """Delete the bytes of a file, if they are there; whatever names it then cannot read it."""
+        filesystem, path = self._locate(file.sha256, Path(file.name).suffix)
+        if filesystem.exists(path):
+            filesystem.rm_file(path)
+
     def location(self, file: StoredFile) -> str:
         """The path or URL of a file, for people."""
         return f"{self._root}/{file.sha256[:2]}/{file.sha256}{Path(file.name).suffix}"

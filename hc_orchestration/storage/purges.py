@@ -19,6 +19,8 @@ _PURGES = TableSpec(
         "before_version": pl.Int64,
         "reason": pl.String,
         "purged_at": pl.Datetime("us", "UTC"),
+        "by": pl.String,
+        "notes": pl.List(pl.String),
     },
 )
 
@@ -31,12 +33,16 @@ class Purge:
         subject: The path of a table (`notes`, `entities/KEY`), or the sha256 (hex) of a file.
         before_version: Of a table, the first version that can still be read.
         reason: Why, in words that name nobody.
+        by: The account that asked for it; None where nobody said.
+        notes: Salted digests of the ids of the notes that were removed, see `of_purged`.
     """
 
     subject: str
     before_version: int | None
     reason: str
     purged_at: datetime
+    by: str | None = None
+    notes: tuple[str, ...] = ()
 
     def covers(self, subject: str, version: int | None) -> bool:
         """Whether it deleted this file, or this version of a table."""
@@ -62,4 +68,7 @@ class PurgeTable:
     def all(self) -> tuple[Purge, ...]:
         """Every deletion, oldest first."""
         rows = self._store.scan(_PURGES).collect().sort("purged_at", maintain_order=True)
-        return tuple(Purge(**row) for row in rows.iter_rows(named=True))
+        return tuple(
+            Purge(**{**row, "notes": tuple(row["notes"] or ())})
+            for row in rows.iter_rows(named=True)
+        )

@@ -47,15 +47,24 @@ class Workspace:
             ConfigurationError: The study asks for pseudonyms and the salt cannot be read or made.
         """
         study = self.study
-        pseudonyms = self._pseudonyms if study.privacy.pseudonymize_note_ids else None
+        pseudonyms = self.pseudonyms if study.privacy.pseudonymize_note_ids else None
         read = study.corpora if sources is None else sources
-        return Ingestion(read, study.labels, pseudonyms, self._salted)
+        return Ingestion(read, study.labels, pseudonyms, self._salted, self._purged)
 
     def _salted(self) -> Pseudonyms:
-        return self._pseudonyms
+        return self.pseudonyms
+
+    def _purged(self, note_id: str) -> bool:
+        digests = self._purged_notes
+        return bool(digests) and self.pseudonyms.of_purged(note_id) in digests
 
     @cached_property
-    def _pseudonyms(self) -> Pseudonyms:
+    def _purged_notes(self) -> frozenset[str]:
+        return frozenset(digest for purge in self.purges.all() for digest in purge.notes)
+
+    @cached_property
+    def pseudonyms(self) -> Pseudonyms:
+        """Digests with the salt of this deployment, which is made when it is first needed."""
         return Pseudonyms(salt(self.settings))
 
     @cached_property

@@ -228,6 +228,7 @@ class MlflowProjection:
             Metric(name, value, at, step)
             for step, row in rows
             for name, value in zip(("doc_entity_count", "doc_text_length"), row, strict=True)
+            if value is not None  # the row of a note that was purged
         ]
         self._log_metrics(run.info.run_id, metrics)
         self._client.set_tag(run.info.run_id, _PER_NOTE_TAG, steps.file.sha256)

@@ -22,13 +22,14 @@ def free_port() -> int:
 
 
 class MlflowServer:
-    """`mlflow server` with basic-auth on PostgreSQL; artifacts through the server."""
+    """`mlflow server` with basic-auth on PostgreSQL; artifacts go through the server."""
 
-    def __init__(self, folder: Path, database: str) -> None:
+    def __init__(self, folder: Path, database: str, artifacts: str | None = None) -> None:
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.folder = folder
         self.database = database
+        self._artifacts = artifacts or str(folder / "artifacts")
         self._process: subprocess.Popen[bytes] | None = None
         auth = Path(folder / "auth.ini")
         auth.write_text(
@@ -50,7 +51,7 @@ class MlflowServer:
         }
         arguments = ["--app-name", "basic-auth", "--host", "127.0.0.1", "--port", str(self.port)]
         arguments += ["--workers", "1", "--backend-store-uri", self.database]
-        arguments += ["--artifacts-destination", str(self.folder / "artifacts")]
+        arguments += ["--artifacts-destination", self._artifacts]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *arguments],
@@ -60,7 +61,7 @@ class MlflowServer:
                 start_new_session=True,
             )
         try:
-            self._wait(self._process, time.monotonic() + 150)
+            self._wait(self._process, time.monotonic() + 240)
         except BaseException:
             self.kill()
             raise

@@ -86,6 +86,7 @@ def test_every_record_read_is_counted_once(corpus: Deployment) -> None:
         "duplicates": 1,
         "repeated_texts": 0,
         "not_selected": 0,
+        "purged": 0,
         "quarantined": 2,
         "annotated": 2,
         "duplicate_texts": 1,

@@ -139,7 +139,7 @@ def test_a_missing_table_has_no_rows_and_the_right_columns(store: DeltaStore) ->
 
 
 def test_a_version_of_a_missing_table_cannot_be_read(store: DeltaStore) -> None:
-    with pytest.raises(StorageError, match=r"table deep/things does not exist.*version 0"):
+    with pytest.raises(StorageError, match=r"table deep/things has no version 0: there is no"):
         store.scan(THINGS, 0)
 
 
@@ -248,3 +248,81 @@ def test_processes_that_create_and_fill_tables_at_once_lose_and_double_nothing(
     assert stored(store) == {f"{n}-{i}": n for n in range(WRITERS) for i in range(5)}
     inserted = store.scan(SPANNED).collect()
     assert sorted(inserted["key"]) == sorted(f"k{i}" for i in range(50))
+
+
+def older_table(store: DeltaStore) -> None:
+    """THINGS as an older version of the package made it: without `value`."""
+    older = TableSpec(THINGS.path, {"key": pl.String}, keys=("key",))
+    store.append(older, pl.DataFrame({"key": ["a"]}))
+
+
+def test_a_table_without_a_new_column_is_read_with_nulls(store: DeltaStore) -> None:
+    older_table(store)
+
+    assert stored(store) == {"a": None}
+
+
+@pytest.mark.parametrize("write", ["append", "insert_missing"])
+def test_a_table_without_a_new_column_gets_it_with_the_next_rows(
+    store: DeltaStore, write: str
+) -> None:
+    older_table(store)
+
+    getattr(store, write)(THINGS, things(b=2))
+
+    assert stored(store) == {"a": None, "b": 2}
+    assert stored(store, 1) == {"a": None}
+
+
+def test_a_table_without_a_new_column_is_overwritten_with_it(store: DeltaStore) -> None:
+    older_table(store)
+
+    store.overwrite(THINGS, lambda: iter([things(b=2)]), {})
+
+    assert stored(store) == {"b": 2}
+
+
+def test_a_struct_without_a_new_field_gets_it_with_an_append(store: DeltaStore) -> None:
+    older = pl.List(pl.Struct({"start": pl.Int64}))
+    spec = TableSpec(SPANNED.path, {"key": pl.String, "spans": older}, keys=("key",))
+    store.append(spec, pl.DataFrame({"key": ["a"], "spans": [[{"start": 1}]]}))
+
+    rows = pl.DataFrame(
+        {"key": ["b"], "spans": [[{"start": 2, "label": "X"}]]}, schema=dict(SPANNED.schema)
+    )
+    store.append(SPANNED, rows)
+
+    assert dict(store.scan(SPANNED).collect().iter_rows()) == {
+        "a": [{"start": 1, "label": None}],
+        "b": [{"start": 2, "label": "X"}],
+    }
+
+
+def test_the_log_of_a_table_holds_no_values(store: DeltaStore, tmp_path: Path) -> None:
+    store.append(THINGS, things(zebrafish=1))
+
+    logs = sorted((tmp_path / "tables" / "deep" / "things" / "_delta_log").iterdir())
+    assert len(logs) == 2
+    assert all("zebrafish" not in log.read_text("utf-8") for log in logs)
+
+
+def test_a_purge_leaves_one_version_without_the_rows(store: DeltaStore) -> None:
+    for key in ("a", "b", "c"):
+        store.append(THINGS, things(**{key: 1}))
+
+    left = store.purge(THINGS.path, "key", ["b", "z"])
+
+    assert stored(store, left) == {"a": 1, "c": 1}
+    assert left == store.version(THINGS)
+    for version in range(4):
+        with pytest.raises(StorageError, match="purge removed that version"):
+            store.scan(THINGS, version)
+    store.append(THINGS, things(d=1))
+    assert stored(store, left) == {"a": 1, "c": 1}  # later ones are kept again
+
+
+def test_tables_are_found_at_both_depths(store: DeltaStore) -> None:
+    store.append(THINGS, things(a=1))
+    store.append(SPANNED, SPANNED.empty())
+
+    assert store.paths() == ["deep/things", "spanned"]
