@@ -12,12 +12,12 @@ import pytest
 from hc_orchestration.errors import TrackingError
 from hc_orchestration.resources.workspace import mlflow_projection
 from hc_orchestration.settings import Settings
-from hc_orchestration.storage.promotions import Promotion
 from hc_orchestration.storage.records import ShownIn
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration.tracking.projection import MlflowProjection
 from hc_orchestration.tracking.sync import lacking, synchronize
 from hc_orchestration_tests.conftest import ABSENT, NOTES, RULER, STUDY, TERMS, write_notes
+from hc_orchestration_tests.storage.parts import promotion_on
 from hc_orchestration_tests.test_evaluation_chain import mlflow_runs
 
 Run = Callable[..., dg.ExecuteInProcessResult]
@@ -68,18 +68,7 @@ def compared(settings: Settings, run_job: Run) -> dg.ExecuteInProcessResult:
         assert run_job("evaluate_model", key).success
     workspace = Workspace(settings)
     (record,) = workspace.records.of_model(TERMS)
-    assert record.inputs
-    assert record.status
-    workspace.promotions.append(
-        Promotion(
-            study="test-study",
-            model_key=TERMS,
-            evaluation_id=record.evaluation_id,
-            fingerprint=record.inputs.model_fingerprint,
-            forced_reason=None,
-            at=record.status.at,
-        )
-    )
+    workspace.promotions.append(promotion_on("test-study", record))
     return run_job("compare_models")
 
 

@@ -2,16 +2,15 @@
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
 
 from hc_orchestration.settings import Settings
-from hc_orchestration.storage.promotions import Promotion
 from hc_orchestration.storage.records import EvaluationRecord, Status
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration_tests.conftest import RULER, STUDY, TERMS
+from hc_orchestration_tests.storage.parts import promotion_on
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 
@@ -46,28 +45,6 @@ def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluati
 
 def newest(settings: Settings, key: str) -> EvaluationRecord:
     return Workspace(settings).records.of_model(key)[0]
-
-
-def promotion(study: str, record: EvaluationRecord) -> Promotion:
-    """A promotion on an evaluation, as if its gates had held."""
-    assert record.inputs
-    assert record.metrics
-    assert record.provenance
-    return Promotion(
-        promotion_id=study,
-        study=study,
-        model_key=record.model_key,
-        fingerprint=record.inputs.model_fingerprint,
-        evaluation_id=record.evaluation_id,
-        evaluation_digest=record.metrics.evaluation_digest,
-        provenance_sha256=record.provenance.file.sha256,
-        previous=None,
-        previous_evaluation_id=None,
-        forced_reason=None,
-        by="somebody",
-        gates=(),
-        at=datetime.now(UTC),
-    )
 
 
 def test_a_failed_gate_is_a_check_that_stops_nothing(
@@ -133,8 +110,8 @@ def test_without_a_champion_nothing_is_behind_it(run_job: Run) -> None:
 def test_few_notes_settle_nothing_against_the_champion(settings: Settings, run_job: Run) -> None:
     """Five annotated notes: whatever the difference, it is too few to pass or to fail."""
     workspace = Workspace(settings)
-    workspace.promotions.append(promotion("test-study", newest(settings, TERMS)))
-    workspace.promotions.append(promotion("another-study", newest(settings, RULER)))
+    workspace.promotions.append(promotion_on("test-study", newest(settings, TERMS)))
+    workspace.promotions.append(promotion_on("another-study", newest(settings, RULER)))
 
     result = run_job("compare_models")
 

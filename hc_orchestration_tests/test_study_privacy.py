@@ -12,7 +12,7 @@ from hc_orchestration.corpora.pseudonyms import Pseudonyms
 from hc_orchestration.corpora.sources import CorpusSource
 from hc_orchestration.errors import ConfigurationError
 from hc_orchestration.home import salt
-from hc_orchestration.resources.workspace import WorkspaceResource
+from hc_orchestration.resources.workspace import MlflowResource, WorkspaceResource
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration.study import Study, load_study
@@ -91,7 +91,10 @@ def deployment(tmp_path: Path) -> Settings:
 
 
 def test_corpus_asset_stores_pseudonyms(deployment: Settings) -> None:
-    resources = {"workspace": WorkspaceResource.of(deployment)}
+    resources = {
+        "workspace": WorkspaceResource.of(deployment),
+        "mlflow": MlflowResource.of(deployment),
+    }
     assert dg.materialize([notes_corpus], resources=resources).success
     workspace = Workspace(deployment)
     corpus = workspace.corpus.required()

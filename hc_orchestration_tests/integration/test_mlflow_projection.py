@@ -312,7 +312,7 @@ def test_an_empty_mlflow_database_is_refilled_from_the_records(
     projection = mlflow_projection(settings.tracking_uri, workspace)
     report = synchronize(workspace, projection, ask_mlflow=True)
 
-    assert len(report.projected) == 1
+    assert len(report.projected) == 2  # the corpus and the evaluation
     assert final_state(settings, study) == expected
 
 

@@ -6,8 +6,10 @@ from typing import Any
 from hc_orchestration.healthcare.contexts import HealthcareRunContext, PatientContext
 from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.storage.files import StoredFile
+from hc_orchestration.storage.promotions import Promotion
 from hc_orchestration.storage.records import (
     CHAIN,
+    EvaluationRecord,
     ExtractionPart,
     InputsPart,
     MetricsPart,
@@ -103,3 +105,25 @@ def provenance_part(file: StoredFile) -> ProvenancePart:
 def status_part(status: Status, seconds: int = 0, **details: str) -> StatusPart:
     """How it stands so many seconds after the begin; details: error_class, error, failed_step."""
     return StatusPart(status=status, at=BEGUN + timedelta(seconds=seconds), **details)
+
+
+def promotion_on(study: str, record: EvaluationRecord) -> Promotion:
+    """A promotion on an evaluation, as if its gates had held."""
+    assert record.inputs
+    assert record.metrics
+    assert record.provenance
+    return Promotion(
+        promotion_id=study,
+        study=study,
+        model_key=record.model_key,
+        fingerprint=record.inputs.model_fingerprint,
+        evaluation_id=record.evaluation_id,
+        evaluation_digest=record.metrics.evaluation_digest,
+        provenance_sha256=record.provenance.file.sha256,
+        previous=None,
+        previous_evaluation_id=None,
+        forced_reason=None,
+        by="somebody",
+        gates=(),
+        at=datetime.now(UTC),
+    )
