@@ -66,7 +66,8 @@ def test_the_rest_is_evaluated_and_the_counts_add_up(
 
     corpus = workspace.corpus.ingest(workspace.new_ingestion)
     model = installed_model(workspace.catalogue.entry(KEY), deployment.model_store)
-    extract_corpus(model, corpus.version, workspace.entities, deployment.locks)
+    settings = workspace.study.extraction
+    extract_corpus(model, corpus.version, workspace.entities, deployment.locks, settings)
     version = workspace.entities.version(KEY) or 0
     found = workspace.entities.of_corpus(KEY, model.fingerprint, corpus.version, version)
     notes = workspace.corpus.notes(corpus.version)
