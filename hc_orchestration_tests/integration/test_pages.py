@@ -111,7 +111,7 @@ def test_a_model_is_evaluated_by_clicking_and_compared_in_mlflow(
     page.get_by_text(RULER).first.wait_for()
     page.get_by_label("Select all runs").click(force=True)
     page.get_by_role("button", name="Compare").click()
-    expect(page.get_by_text("Comparing 2 Runs from 1 Experiment")).to_be_visible()
+    expect(page.get_by_text("Comparing 3 Runs from 1 Experiment")).to_be_visible()  # and corpus 1
     for key in (TERMS, RULER):
         expect(page.get_by_text(key, exact=True).first).to_be_attached()
 

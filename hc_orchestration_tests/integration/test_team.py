@@ -302,35 +302,6 @@ def test_a_model_that_is_added_is_evaluated_once(team: Team) -> None:
     assert [len(team.records(key)) for key in (ADDED, SLOW)] == [1, 1]
 
 
-def test_a_backfill_outlives_the_daemon_and_the_code_server(team: Team) -> None:
-    """The run whose process went down with the code server is run again; nothing is there twice."""
-    team.add_models()
-    mark = team.settings.catalogue.with_name("extracting")
-    mark.unlink(missing_ok=True)
-    slow = team.settings.catalogue.with_name("slow_model.py")
-    slow.write_text(SLOW_MODEL + "# another fingerprint\n", encoding="utf-8")
-    before = {key: len(team.records(key)) for key in (ADDED, SLOW)}
-    backfill = team.backfill(ADDED, SLOW)
-    team.kill("daemon")
-    team.start_daemon()
-    eventually(mark.exists, 240)
-
-    team.kill("code")
-    team.start_code()
-
-    eventually(lambda: team.backfill_status(backfill) == "COMPLETED_SUCCESS", 240)
-    for key in (ADDED, SLOW):
-        newest, *older = team.records(key)
-        assert newest.state is Status.FINISHED
-        assert len(older) == before[key]
-        assert newest.inputs
-        rows = Workspace(team.settings).entities.of_corpus(
-            key, newest.inputs.model_fingerprint, newest.inputs.corpus_version, None
-        )
-        ids = rows.collect()["note_id"].to_list()
-        assert sorted(ids) == ["n1", "n2", "n3", "n4", "n5", "n6"]
-
-
 def test_a_wrong_password_is_a_clear_failure_and_loses_nothing(team: Team) -> None:
     wrong = {**os.environ, **team.environment, "MLFLOW_TRACKING_PASSWORD": "not-the-password"}
     hc = str(Path(sys.executable).with_name("hc"))
