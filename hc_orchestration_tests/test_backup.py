@@ -1,40 +1,27 @@
 """A backup restored into another HC_HOME tells the same; what is no backup is refused."""
 
 import io
-import json
 import os
-import sys
 import tarfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
 
 from hc_orchestration.backup import back_up, restore
-from hc_orchestration.cli.app import main
 from hc_orchestration.errors import ConfigurationError, StorageError
 from hc_orchestration.home import salt
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration.tracking.client import MlflowStore, open_client
+from hc_orchestration_tests.calling import call_json
 from hc_orchestration_tests.conftest import TERMS
 from hc_orchestration_tests.test_evaluation_chain import mlflow_runs
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 AT = datetime(2026, 1, 2, tzinfo=UTC)
-
-
-def hc(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> tuple[int, Any]:
-    monkeypatch.setattr(sys, "argv", ["hc", *arguments, "--json"])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0), json.loads(capsys.readouterr().out)
 
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, home: Path) -> Settings:
@@ -48,31 +35,29 @@ def test_a_restored_deployment_tells_the_same(
     run_job: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run_job("refresh_corpus").success
     assert run_job("evaluate_model", TERMS).success
-    before = hc(monkeypatch, capsys, "metrics")
+    before = call_json("metrics")
     runs = [(run.info.run_id, run.data.metrics) for run in mlflow_runs(settings)]
     file = tmp_path / "backup.tar.gz"
 
-    code, told = hc(monkeypatch, capsys, "backup", str(file))
+    code, told = call_json("backup", str(file))
     assert (code, told["secrets"]) == (0, False)
     assert file.stat().st_mode & 0o777 == 0o600
     restored = elsewhere(monkeypatch, tmp_path / "other")
-    monkeypatch.setenv("DAGSTER_HOME", "")
     settings.home.rename(tmp_path / "gone")  # nothing may lead back to the first one
-    assert hc(monkeypatch, capsys, "restore", str(file))[0] == 0
+    assert call_json("restore", str(file))[0] == 0
 
-    assert hc(monkeypatch, capsys, "metrics") == before
-    assert hc(monkeypatch, capsys, "doctor") == (0, [])
+    assert call_json("metrics") == before
+    assert call_json("doctor") == (0, [])
     assert [(run.info.run_id, run.data.metrics) for run in mlflow_runs(restored)] == runs
     client = open_client(MlflowStore(restored.tracking_uri, restored.home, restored.mlflow_url))
     artifacts = {item.path for item in client.list_artifacts(runs[0][0])}
     assert {"per_note.parquet", "fhir_provenance.json"} <= artifacts
     assert restored.home.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setenv("DAGSTER_HOME", str(restored.dagster_home))
     with dg.DagsterInstance.get() as instance:
-        assert Path(instance.root_directory) == restored.dagster_home
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.SUCCESS] * 2
     (record,) = Workspace(restored).records.of_model(TERMS)
     assert record.provenance

@@ -1,6 +1,5 @@
 """`hc` as people and programs call it: exit codes, standard output, and no traceback."""
 
-import contextlib
 import io
 import json
 import os
@@ -9,13 +8,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
-from hc_orchestration.cli.app import main
 from hc_orchestration.settings import Settings
+from hc_orchestration_tests.calling import Outcome, call
 from hc_orchestration_tests.conftest import (
     ABSENT,
     CATALOGUE,
@@ -36,44 +34,7 @@ MODEL_KEYS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a call of `hc` ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def squeezed(self) -> str:
-        """Standard output without the line breaks and blanks of a table."""
-        return " ".join(self.out.split())
-
-
 Hc = Callable[..., Outcome]
-
-
-def call(*arguments: str) -> Outcome:
-    """Call `hc` in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        patch.setenv("COLUMNS", "200")
-        patch.setenv("DAGSTER_HOME", "")  # prepare_home sets it
-        patch.setattr(sys, "argv", ["hc", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    code = ended.value.code
-    assert code is None or isinstance(code, int)
-    assert "Traceback" not in out.getvalue() + err.getvalue()
-    return Outcome(code or 0, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture

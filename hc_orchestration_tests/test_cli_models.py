@@ -9,8 +9,8 @@ from filelock import FileLock
 from hc_orchestration.models.catalogue import load_catalogue
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.workspace import Workspace
+from hc_orchestration_tests.calling import call
 from hc_orchestration_tests.conftest import ABSENT, CATALOGUE, RULER, TERMS
-from hc_orchestration_tests.test_cli import call
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 

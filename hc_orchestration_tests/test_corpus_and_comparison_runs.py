@@ -9,7 +9,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hc_orchestration.errors import TrackingError
 from hc_orchestration.resources.workspace import mlflow_projection
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import ShownIn
@@ -19,6 +18,7 @@ from hc_orchestration.tracking.sync import lacking, synchronize
 from hc_orchestration_tests.conftest import ABSENT, NOTES, RULER, STUDY, TERMS, write_notes
 from hc_orchestration_tests.storage.parts import promotion_on
 from hc_orchestration_tests.test_evaluation_chain import mlflow_runs
+from hc_orchestration_tests.tracking.away import refusing
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 GATES = "gates: [{metric: exact.f1, regression: 0.02}]\n"
@@ -75,15 +75,7 @@ def compared(settings: Settings, run_job: Run) -> dg.ExecuteInProcessResult:
 @pytest.fixture
 def away() -> Iterator[pytest.MonkeyPatch]:
     """MLflow is away until this is undone."""
-    patch = pytest.MonkeyPatch()
-
-    def refuse(*_: object) -> None:
-        message = "MLflow failed: it is away"
-        raise TrackingError(message)
-
-    patch.setattr(MlflowProjection, "project", refuse)
-    yield patch
-    patch.undo()
+    yield from refusing(MlflowProjection)
 
 
 def test_a_stored_corpus_is_a_run_with_its_counts(settings: Settings, run_job: Run) -> None:

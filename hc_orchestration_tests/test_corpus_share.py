@@ -15,9 +15,9 @@ from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import EvaluationRecord
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration.tracking.evaluation_view import evaluation_view
+from hc_orchestration_tests.calling import call
 from hc_orchestration_tests.conftest import NOTES, STUDY, TERMS, write_notes
 from hc_orchestration_tests.storage.parts import inputs_part, run_part
-from hc_orchestration_tests.test_cli import call
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 

@@ -12,9 +12,9 @@ import pytest
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import Status
 from hc_orchestration.storage.workspace import Workspace
+from hc_orchestration_tests.calling import call
 from hc_orchestration_tests.conftest import CATALOGUE, NOTES, TERMS
 from hc_orchestration_tests.models.tiny_models import packaged_pipeline, save_transformer
-from hc_orchestration_tests.test_cli import call
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 CHOKES = """\

@@ -1,18 +1,14 @@
 """Promotion: gates decide, a reason overrides and goes on record, and MLflow shows it once."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
 
-from hc_orchestration.cli.app import main
 from hc_orchestration.definitions import build_definitions
-from hc_orchestration.errors import TrackingError
 from hc_orchestration.sensors import mlflow_sync_sensor
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.promotions import Promotion
@@ -20,7 +16,9 @@ from hc_orchestration.storage.records import EvaluationRecord, Status
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration.tracking.client import MlflowStore, open_client
 from hc_orchestration.tracking.registry import PromotionProjection, registered_name
+from hc_orchestration_tests.calling import call
 from hc_orchestration_tests.conftest import CATALOGUE, RULER, STUDY, TERMS
+from hc_orchestration_tests.tracking.away import refusing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,36 +29,6 @@ REASON = "the gate asks for more notes than the pilot has"
 HELD = "gates: [{metric: exact.f1, minimum: 0.5}]"  # terms: 10/13, ruler: 8/11
 FAILING = "gates: [{metric: exact.f1, minimum: 0.9, name: ambitious}]"
 REGRESSION = "gates: [{metric: exact.f1, regression: 0.02}]"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What `hc` said: exit code, standard output and standard error."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def hc(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Answer]:
-    """Runs `hc` in this process."""
-
-    def call(*arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["hc", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), said.out, said.err)
-
-    return call
 
 
 @pytest.fixture
@@ -75,15 +43,7 @@ def evaluated(settings: Settings, run_job: Run) -> Settings:
 @pytest.fixture
 def mlflow_away() -> Iterator[pytest.MonkeyPatch]:
     """MLflow refuses promotions until `undo` is called."""
-    away = pytest.MonkeyPatch()
-
-    def refuse(*_: object) -> None:
-        message = "MLflow failed: it is away"
-        raise TrackingError(message)
-
-    away.setattr(PromotionProjection, "project", refuse)
-    yield away
-    away.undo()
+    yield from refusing(PromotionProjection)
 
 
 def gate(settings: Settings, gates: str) -> None:
@@ -114,12 +74,12 @@ def provenance(settings: Settings, record: EvaluationRecord) -> dict[str, Any]:
 
 
 def test_a_model_whose_gates_hold_becomes_the_champion_with_links_to_its_evaluation(
-    evaluated: Settings, hc: Callable[..., Answer]
+    evaluated: Settings,
 ) -> None:
     gate(evaluated, HELD)
     record = newest(evaluated, TERMS)
 
-    answer = hc("promote", TERMS, "--json")
+    answer = call("promote", TERMS, "--json")
 
     assert answer.code == 0
     assert (answer.json["model"], answer.json["promoted"]) == (TERMS, True)
@@ -157,7 +117,7 @@ def test_a_model_whose_gates_hold_becomes_the_champion_with_links_to_its_evaluat
         "hc.gates": "passed",
     }
 
-    again = hc("promote", TERMS)
+    again = call("promote", TERMS)
     assert again.code == 0
     assert "is the champion of test-study already" in again.out
     assert len(promotions(evaluated)) == 1
@@ -166,13 +126,13 @@ def test_a_model_whose_gates_hold_becomes_the_champion_with_links_to_its_evaluat
 
 
 def test_a_failed_gate_refuses_and_leaves_record_and_provenance_in_place(
-    settings: Settings, run_job: Run, hc: Callable[..., Answer]
+    settings: Settings, run_job: Run
 ) -> None:
     gate(settings, FAILING)
     assert run_job("refresh_corpus").success
     assert run_job("evaluate_model", TERMS).success
 
-    answer = hc("promote", TERMS)
+    answer = call("promote", TERMS)
 
     assert answer.code == 1
     assert "FAIL: exact.f1 is 0.769 (no interval), minimum 0.9, on 7 gold mentions." in answer.err
@@ -183,39 +143,39 @@ def test_a_failed_gate_refuses_and_leaves_record_and_provenance_in_place(
     assert provenance(settings, record)["resourceType"] == "Provenance"
     assert promotions(settings) == []
     assert registry(settings).search_registered_models() == []
-    refused = hc("promote", TERMS, "--json")
+    refused = call("promote", TERMS, "--json")
     assert refused.code == 1
     assert (refused.json["promoted"], refused.json["gates"][0]["verdict"]) == (False, "FAIL")
 
 
 def test_gates_are_those_of_the_study_now_and_a_reason_is_not_kept_where_they_hold(
-    evaluated: Settings, hc: Callable[..., Answer]
+    evaluated: Settings,
 ) -> None:
     gate(evaluated, "gates: [{metric: strict.f1, minimum: 0.1}]")
-    untyped = hc("promote", RULER)
+    untyped = call("promote", RULER)
     assert untyped.code == 1
     assert "INCONCLUSIVE: strict.f1 is" in untyped.err
     assert "not applicable to a model without types" in untyped.err
 
     gate(evaluated, FAILING)
-    assert hc("promote", TERMS).code == 1
+    assert call("promote", TERMS).code == 1
     gate(evaluated, HELD)
-    assert hc("promote", TERMS, "--force", REASON).code == 0
+    assert call("promote", TERMS, "--force", REASON).code == 0
     (made,) = promotions(evaluated)
     assert made.forced_reason is None
 
 
 def test_a_forced_reason_stands_in_mlflow_and_in_the_next_provenance_and_changes_nothing_else(
-    evaluated: Settings, run_job: Run, hc: Callable[..., Answer]
+    evaluated: Settings, run_job: Run
 ) -> None:
     gate(evaluated, REGRESSION)
-    assert hc("promote", TERMS).code == 0
+    assert call("promote", TERMS).code == 0
     before = newest(evaluated, RULER)
-    refused = hc("promote", RULER)
+    refused = call("promote", RULER)
     assert refused.code == 1
     assert "INCONCLUSIVE: exact.f1 is 0.727, the champion's 0.769" in refused.err
 
-    assert hc("promote", RULER, "--force", REASON).code == 0
+    assert call("promote", RULER, "--force", REASON).code == 0
 
     made = promotions(evaluated)[0]
     assert (made.model_key, made.previous, made.forced_reason) == (RULER, TERMS, REASON)
@@ -257,9 +217,9 @@ def test_a_forced_reason_stands_in_mlflow_and_in_the_next_provenance_and_changes
     ],
 )
 def test_a_reason_must_say_something_and_name_nobody(
-    settings: Settings, hc: Callable[..., Answer], reason: str, said: str
+    settings: Settings, reason: str, said: str
 ) -> None:
-    answer = hc("promote", TERMS, "--force", reason)
+    answer = call("promote", TERMS, "--force", reason)
 
     assert answer.code == 1
     assert said in answer.err
@@ -267,63 +227,61 @@ def test_a_reason_must_say_something_and_name_nobody(
     assert promotions(settings) == []
 
 
-def test_there_must_be_a_finished_evaluation_of_now(
-    settings: Settings, run_job: Run, hc: Callable[..., Answer]
-) -> None:
+def test_there_must_be_a_finished_evaluation_of_now(settings: Settings, run_job: Run) -> None:
     assert run_job("refresh_corpus").success
-    assert "not evaluated yet" in hc("promote", TERMS, "--force", REASON).err
+    assert "not evaluated yet" in call("promote", TERMS, "--force", REASON).err
 
     assert run_job("evaluate_model", TERMS).success
     terms = settings.catalogue.parent / "terms.tsv"
     kept = terms.read_text(encoding="utf-8")
     terms.write_text("DISEASE\tgout\n", encoding="utf-8")
-    stale = hc("promote", TERMS, "--force", REASON)
+    stale = call("promote", TERMS, "--force", REASON)
     assert stale.code == 1
     assert "stale: its last evaluation is of other model files" in stale.err
 
     terms.write_text("no tab here\n", encoding="utf-8")
     assert not run_job("evaluate_model", TERMS).success
     terms.write_text(kept, encoding="utf-8")
-    failed = hc("promote", TERMS, "--force", REASON)
+    failed = call("promote", TERMS, "--force", REASON)
     assert failed.code == 1
     assert "its last evaluation failed" in failed.err
-    assert hc("promote", "nobody-1.0").code == 2
+    assert call("promote", "nobody-1.0").code == 2
     assert promotions(settings) == []
 
 
 def test_scores_without_a_record_for_the_auditor_are_not_enough(
-    settings: Settings, run_job: Run, hc: Callable[..., Answer]
+    settings: Settings, run_job: Run
 ) -> None:
     assert run_job("refresh_corpus").success
     chain = ["model_files", "extracted_entities", "evaluation_metrics"]
     assert run_job("evaluate_model", TERMS, chain).success
     assert newest(settings, TERMS).state is Status.FINISHED
 
-    assert "has no Provenance" in hc("promote", TERMS, "--force", REASON).err
+    assert "has no Provenance" in call("promote", TERMS, "--force", REASON).err
 
 
 def test_other_files_under_the_champions_name_are_not_the_champion(
-    evaluated: Settings, run_job: Run, hc: Callable[..., Answer]
+    evaluated: Settings, run_job: Run
 ) -> None:
     """Else a champion that was made worse would lower the bar for everybody."""
     gate(evaluated, REGRESSION)
-    assert hc("promote", TERMS).code == 0
+    assert call("promote", TERMS).code == 0
     with (evaluated.catalogue.parent / "terms.tsv").open("a", encoding="utf-8") as terms:
         terms.write("DISEASE\tgout\n")
     assert run_job("evaluate_model", TERMS).success
 
-    assert "INCONCLUSIVE: exact.f1 is" in hc("promote", TERMS).err
-    assert "INCONCLUSIVE: exact.f1 is" in hc("promote", RULER).err
+    assert "INCONCLUSIVE: exact.f1 is" in call("promote", TERMS).err
+    assert "INCONCLUSIVE: exact.f1 is" in call("promote", RULER).err
 
 
 @pytest.mark.usefixtures("mlflow_away")
 def test_a_promotion_while_mlflow_is_away_stands_and_the_sensor_shows_it_once(
-    evaluated: Settings, mlflow_away: pytest.MonkeyPatch, hc: Callable[..., Answer]
+    evaluated: Settings, mlflow_away: pytest.MonkeyPatch
 ) -> None:
-    answer = hc("promote", TERMS, "--json")
+    answer = call("promote", TERMS, "--json")
     assert (answer.code, answer.json["promoted"], answer.json["mlflow"]) == (0, True, None)
     assert [p.model_key for p in promotions(evaluated)] == [TERMS]
-    doctor = hc("doctor", "--json")
+    doctor = call("doctor", "--json")
     assert [finding["problem"] for finding in doctor.json] == ["MLflow lacks it"]
     sensor = mlflow_sync_sensor(evaluated)
     with dg.build_sensor_context() as context:
@@ -337,20 +295,20 @@ def test_a_promotion_while_mlflow_is_away_stands_and_the_sensor_shows_it_once(
         "MLflow shows every record",
     ]
     assert champion_tags(evaluated)["hc.model"] == TERMS
-    assert hc("doctor", "--json").json == []
+    assert call("doctor", "--json").json == []
 
 
 def test_a_lost_registry_is_filled_again_and_a_full_one_left_alone(
-    evaluated: Settings, hc: Callable[..., Answer], empty_mlflow: Path
+    evaluated: Settings, empty_mlflow: Path
 ) -> None:
     gate(evaluated, REGRESSION)
-    assert hc("promote", TERMS).code == 0
-    assert hc("promote", RULER, "--force", REASON).code == 0
-    assert hc("mlflow", "sync", "--json").json["promotions"] == {"projected": [], "failed": []}
+    assert call("promote", TERMS).code == 0
+    assert call("promote", RULER, "--force", REASON).code == 0
+    assert call("mlflow", "sync", "--json").json["promotions"] == {"projected": [], "failed": []}
     made = [promotion.promotion_id for promotion in reversed(promotions(evaluated))]
 
     (evaluated.home / "mlflow.db").write_bytes(empty_mlflow.read_bytes())
-    first, second = hc("mlflow", "sync", "--json"), hc("mlflow", "sync", "--json")
+    first, second = call("mlflow", "sync", "--json"), call("mlflow", "sync", "--json")
 
     assert first.json["promotions"] == {"projected": made, "failed": []}
     assert second.json["promotions"] == {"projected": [], "failed": []}
@@ -434,34 +392,34 @@ def run_all(settings: Settings, instance: dg.DagsterInstance, *keys: str) -> Non
 
 
 def test_a_better_model_takes_the_place_of_the_champion_and_a_worse_one_does_not(
-    settings: Settings, instance: dg.DagsterInstance, hc: Callable[..., Answer]
+    settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     better, worse = better_and_worse(settings)
     many_notes(settings, 40)
     run_all(settings, instance, better, worse)
     gate(settings, "gates: [{metric: strict.f1, regression: 0.02}]")
-    assert hc("promote", worse).code == 0
+    assert call("promote", worse).code == 0
 
-    assert hc("promote", better).code == 0
+    assert call("promote", better).code == 0
 
     assert [p.model_key for p in promotions(settings)] == [better, worse]
     assert champion_tags(settings)["hc.model"] == better
-    refused = hc("promote", worse)
+    refused = call("promote", worse)
     assert refused.code == 1
     assert "FAIL: strict.f1 is 0.667, the champion's 1.000, difference -0.333" in refused.err
 
 
 def test_twelve_notes_never_pass_a_regression_gate(
-    settings: Settings, instance: dg.DagsterInstance, hc: Callable[..., Answer]
+    settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     """Not even a model that finds everything, against one that finds half."""
     better, worse = better_and_worse(settings)
     many_notes(settings, 12)
     run_all(settings, instance, better, worse)
     gate(settings, "gates: [{metric: strict.f1, regression: 0.02}]")
-    assert hc("promote", worse).code == 0
+    assert call("promote", worse).code == 0
 
-    refused = hc("promote", better)
+    refused = call("promote", better)
 
     assert refused.code == 1
     assert "INCONCLUSIVE: strict.f1 is 1.000" in refused.err

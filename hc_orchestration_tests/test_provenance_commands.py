@@ -14,10 +14,10 @@ from hc_orchestration.healthcare.signing import canonical_bytes
 from hc_orchestration.resources import recording
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.workspace import Workspace
+from hc_orchestration_tests.calling import call
 from hc_orchestration_tests.conftest import NOTES, STUDY, TERMS, write_notes
 from hc_orchestration_tests.healthcare.test_upload import Server, failing, running
 from hc_orchestration_tests.recorded import evaluated
-from hc_orchestration_tests.test_cli import call
 
 TOKEN = "s3cr3t-t0ken"  # noqa: S105 - of a server in this test
 

@@ -18,7 +18,7 @@ from hc_orchestration.runs import InProcessRuns
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import Status
 from hc_orchestration.storage.workspace import Workspace
-from hc_orchestration_tests.test_cli import call
+from hc_orchestration_tests.calling import call
 
 OPEN = (
     dg.DagsterRunStatus.STARTED,

@@ -1,15 +1,11 @@
 """`hc mlflow sync`, `hc doctor` and the sensor: what MLflow lacks is told once, and said."""
 
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
 
-from hc_orchestration.cli.app import main
 from hc_orchestration.errors import TrackingError
 from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.sensors import mlflow_sync_sensor
@@ -17,21 +13,11 @@ from hc_orchestration.settings import Settings
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration.tracking.client import MlflowStore, open_client
 from hc_orchestration.tracking.projection import MlflowProjection
+from hc_orchestration_tests.calling import call_json
 from hc_orchestration_tests.conftest import TERMS
 from hc_orchestration_tests.test_evaluation_chain import mlflow_runs
 
 Run = Callable[..., dg.ExecuteInProcessResult]
-
-
-def hc(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> tuple[int, Any]:
-    """Exit code and JSON of a call of `hc`."""
-    monkeypatch.setattr(sys, "argv", ["hc", *arguments, "--json"])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0), json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture
@@ -56,13 +42,11 @@ def untold_corpus(settings: Settings) -> str:
     return record.identity
 
 
-def test_sync_tells_mlflow_once(
-    untold: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sync_tells_mlflow_once(untold: Settings) -> None:
     assert mlflow_runs(untold) == []
     (record,) = Workspace(untold).records.of_model(TERMS)
 
-    code, told = hc(monkeypatch, capsys, "mlflow", "sync")
+    code, told = call_json("mlflow", "sync")
     assert (code, told) == (
         0,
         {
@@ -72,14 +56,14 @@ def test_sync_tells_mlflow_once(
             "promotions": {"projected": [], "failed": []},
         },
     )
-    code, again = hc(monkeypatch, capsys, "mlflow", "sync")
+    code, again = call_json("mlflow", "sync")
     assert (code, again["projected"], again["current"]) == (0, [], 2)
     for kind in ("corpus", "evaluation"):
         assert [run.info.status for run in mlflow_runs(untold, kind)] == ["FINISHED"]
 
 
 def test_sync_while_mlflow_is_away_fails_and_says_of_what(
-    untold: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    untold: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         message = "MLflow failed: it is away"
@@ -88,7 +72,7 @@ def test_sync_while_mlflow_is_away_fails_and_says_of_what(
     monkeypatch.setattr(MlflowProjection, "project", refuse)
     (record,) = Workspace(untold).records.of_model(TERMS)
 
-    code, report = hc(monkeypatch, capsys, "mlflow", "sync")
+    code, report = call_json("mlflow", "sync")
 
     assert code == 1
     reason = "MLflow failed: it is away"
@@ -98,24 +82,20 @@ def test_sync_while_mlflow_is_away_fails_and_says_of_what(
     ]
 
 
-def test_doctor_names_what_mlflow_lacks_and_the_command_that_mends_it(
-    untold: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_doctor_names_what_mlflow_lacks_and_the_command_that_mends_it(untold: Settings) -> None:
     (record,) = Workspace(untold).records.of_model(TERMS)
 
-    code, findings = hc(monkeypatch, capsys, "doctor")
+    code, findings = call_json("doctor")
     assert code == 1
     assert [(f["subject"], f["remedy"]) for f in findings] == [
         (f"corpus {untold_corpus(untold)}", "hc mlflow sync"),
         (f"evaluation {record.evaluation_id} of {TERMS}", "hc mlflow sync"),
     ]
-    hc(monkeypatch, capsys, "mlflow", "sync")
-    assert hc(monkeypatch, capsys, "doctor") == (0, [])
+    call_json("mlflow", "sync")
+    assert call_json("doctor") == (0, [])
 
 
-def test_doctor_repairs_tracked_runs_of_dead_processes_only(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_doctor_repairs_tracked_runs_of_dead_processes_only(settings: Settings) -> None:
     store = MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url)
     client = open_client(store)
     experiment = client.create_experiment("mine")
@@ -129,7 +109,7 @@ def test_doctor_repairs_tracked_runs_of_dead_processes_only(
         for name, process in (("living", living), ("dead", reused), ("elsewhere", elsewhere))
     }
 
-    code, findings = hc(monkeypatch, capsys, "doctor", "--repair")
+    code, findings = call_json("doctor", "--repair")
 
     assert code == 0
     assert [(f["subject"], f["mended"]) for f in findings] == [(f"MLflow run {runs['dead']}", True)]
@@ -141,13 +121,13 @@ def test_doctor_repairs_tracked_runs_of_dead_processes_only(
 
 
 def test_doctor_says_when_mlflow_cannot_be_asked(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert settings.home.is_dir()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
-    code, findings = hc(monkeypatch, capsys, "doctor")
+    code, findings = call_json("doctor")
 
     assert code == 1
     assert [f["subject"] for f in findings] == ["MLflow"]
@@ -178,17 +158,15 @@ def test_a_process_is_known_by_its_start_not_only_by_its_number() -> None:
     assert ProcessIdentity.from_tags({"hc.host": "h", "hc.pid": "7"}) == ProcessIdentity("h", 7, 0)
 
 
-def test_a_refill_that_stopped_half_way_is_finished_by_the_next_one(
-    untold: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refill_that_stopped_half_way_is_finished_by_the_next_one(untold: Settings) -> None:
     """The record says that MLflow has all; the run that is there says that it has not."""
-    hc(monkeypatch, capsys, "mlflow", "sync")
+    call_json("mlflow", "sync")
     (run,) = mlflow_runs(untold)
     client = open_client(MlflowStore(untold.tracking_uri, untold.home, untold.mlflow_url))
     client.delete_tag(run.info.run_id, "hc.rows")
     client.update_run(run.info.run_id, status="RUNNING")
 
-    code, report = hc(monkeypatch, capsys, "mlflow", "sync")
+    code, report = call_json("mlflow", "sync")
 
     assert code == 0
     assert len(report["projected"]) == 1
@@ -198,8 +176,6 @@ def test_a_refill_that_stopped_half_way_is_finished_by_the_next_one(
 def test_one_record_that_cannot_be_shown_does_not_keep_the_others(
     untold: Settings,
     run_job: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     workspace = Workspace(untold)
     (record,) = workspace.records.of_model(TERMS)
@@ -209,7 +185,7 @@ def test_one_record_that_cannot_be_shown_does_not_keep_the_others(
     (untold.catalogue.parent / "terms.tsv").write_text("DISEASE\tgout\n", encoding="utf-8")
     assert run_job("evaluate_model", TERMS).success
 
-    code, report = hc(monkeypatch, capsys, "mlflow", "sync")
+    code, report = call_json("mlflow", "sync")
 
     assert code == 1
     assert [failed["evaluation_id"] for failed in report["failed"]] == [record.evaluation_id]

@@ -31,9 +31,9 @@ from hc_orchestration.settings import Settings
 from hc_orchestration.storage.entities import EntityTables
 from hc_orchestration.storage.records import EvaluationRecord
 from hc_orchestration.storage.workspace import Workspace
+from hc_orchestration_tests.calling import call
 from hc_orchestration_tests.conftest import ABSENT, RULER, STUDY, TERMS
 from hc_orchestration_tests.storage.parts import BEGUN, extraction_part, inputs_part
-from hc_orchestration_tests.test_cli import call
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 

@@ -15,8 +15,8 @@ import pytest
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage import integrity
 from hc_orchestration.storage.workspace import Workspace
+from hc_orchestration_tests.calling import call
 from hc_orchestration_tests.conftest import NOTES, TERMS, note_line
-from hc_orchestration_tests.test_cli import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable

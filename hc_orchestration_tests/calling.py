@@ -1,0 +1,55 @@
+"""Calling `hc` in this process, and what it said."""
+
+import contextlib
+import io
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from hc_orchestration.cli.app import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `hc` ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def squeezed(self) -> str:
+        """Standard output without the line breaks and blanks of a table."""
+        return " ".join(self.out.split())
+
+
+def call(*arguments: str) -> Outcome:
+    """Call `hc` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.setenv("COLUMNS", "200")
+        patch.setenv("DAGSTER_HOME", "")  # prepare_home sets it
+        patch.setattr(sys, "argv", ["hc", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    code = ended.value.code
+    assert code is None or isinstance(code, int)
+    assert "Traceback" not in out.getvalue() + err.getvalue()
+    return Outcome(code or 0, out.getvalue(), err.getvalue())
+
+
+def call_json(*arguments: str) -> tuple[int, Any]:
+    """Exit code and document of a call with `--json`."""
+    outcome = call(*arguments, "--json")
+    return outcome.code, outcome.json
