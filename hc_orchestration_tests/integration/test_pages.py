@@ -88,7 +88,7 @@ def test_a_model_is_evaluated_by_clicking_and_compared_in_mlflow(
     page.screenshot(path=tmp_path / "launch.png")
     with page.expect_response(launches):  # the page must not be left before it was sent
         page.get_by_role("button", name="Launch 1 run").click()
-    eventually(lambda: finished(settings), 240)  # an open page of a partition shows nothing new
+    eventually(lambda: finished(settings), 600)  # an open page of a partition shows nothing new
 
     page.goto(
         f"{dagster}/assets/evaluation_metrics?view=partitions&partition={TERMS}",

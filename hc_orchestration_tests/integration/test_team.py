@@ -255,7 +255,7 @@ def test_a_night_evaluates_every_present_model_and_compares_them(team: Team) -> 
     launched = team.ask(LAUNCH, params=params)["launchPipelineExecution"]
     assert launched["__typename"] == "LaunchRunSuccess", launched
 
-    eventually(lambda: "SUCCESS" in team.statuses("compare_models"), 240)
+    eventually(lambda: "SUCCESS" in team.statuses("compare_models"), 600)
 
     for key in (TERMS, RULER):
         assert {record.state for record in team.records(key)} == {Status.FINISHED}
@@ -270,7 +270,7 @@ def test_a_night_evaluates_every_present_model_and_compares_them(team: Team) -> 
 def test_a_model_that_is_added_is_evaluated_once(team: Team) -> None:
     team.add_model()
 
-    eventually(lambda: team.finished(ADDED), 240)
+    eventually(lambda: team.finished(ADDED), 600)
 
     assert len(team.records(ADDED)) == 1
 
