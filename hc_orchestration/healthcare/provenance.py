@@ -101,11 +101,6 @@ def build_context_provenance(context: HealthcareRunContext, recorded: datetime) 
     return resource
 
 
-def record_tag_system(base: str) -> str:
-    """The system of the tag by which a server finds the Provenance of one record."""
-    return f"{base}/record"
-
-
 def _with_organization(agents: list[Element], organization: Element | None, base: str) -> Any:  # noqa: ANN401
     """The agents on behalf of their organization, and the organization as author and custodian."""
     if organization is None:
