@@ -24,7 +24,7 @@ from hc_orchestration_tests.conftest import CATALOGUE, NOTES, RULER, STUDY, TERM
 from hc_orchestration_tests.integration.servers import PASSWORD, USER, MlflowServer, free_port
 from hc_orchestration_tests.integration.test_backfill import graphql
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("team")]
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 ADDED = "added-1.0"
@@ -247,7 +247,9 @@ def team(
         mlflow.kill()
 
 
-def test_a_night_evaluates_every_present_model_and_compares_them(team: Team) -> None:
+@pytest.fixture(scope="module")
+def night(team: Team) -> Team:
+    """The services after the first night."""
     params = {
         "selector": {**SELECTOR, "jobName": "refresh_corpus"},
         "executionMetadata": {"tags": [{"key": "hc.nightly", "value": "2026-01-02"}]},
@@ -256,27 +258,30 @@ def test_a_night_evaluates_every_present_model_and_compares_them(team: Team) -> 
     assert launched["__typename"] == "LaunchRunSuccess", launched
 
     eventually(lambda: "SUCCESS" in team.statuses("compare_models"), 600)
+    return team
 
+
+def test_a_night_evaluates_every_present_model_and_compares_them(night: Team) -> None:
     for key in (TERMS, RULER):
-        assert {record.state for record in team.records(key)} == {Status.FINISHED}
-        assert all(record.projected for record in team.records(key))
-    workspace = Workspace(team.settings)
+        assert {record.state for record in night.records(key)} == {Status.FINISHED}
+        assert all(record.projected for record in night.records(key))
+    workspace = Workspace(night.settings)
     assert workspace.comparisons.latest().drop_nulls("rank").height == 2
     assert workspace.files.of_kind(".html")
-    assert "hunter2" not in str(team.ask(RUNS))
-    assert PASSWORD not in str(team.ask(RUNS))
+    assert "hunter2" not in str(night.ask(RUNS))
+    assert PASSWORD not in str(night.ask(RUNS))
 
 
-def test_a_model_that_is_added_is_evaluated_once(team: Team) -> None:
-    team.add_model()
+def test_a_model_that_is_added_is_evaluated_once(night: Team) -> None:
+    night.add_model()
 
-    eventually(lambda: team.finished(ADDED), 600)
+    eventually(lambda: night.finished(ADDED), 600)
 
-    assert len(team.records(ADDED)) == 1
+    assert len(night.records(ADDED)) == 1
 
 
-def test_a_wrong_password_is_a_clear_failure_and_loses_nothing(team: Team) -> None:
-    wrong = {**os.environ, **team.environment, "MLFLOW_TRACKING_PASSWORD": "not-the-password"}
+def test_a_wrong_password_is_a_clear_failure_and_loses_nothing(night: Team) -> None:
+    wrong = {**os.environ, **night.environment, "MLFLOW_TRACKING_PASSWORD": "not-the-password"}
     hc = str(Path(sys.executable).with_name("hc"))
 
     refused = subprocess.run(
@@ -291,4 +296,4 @@ def test_a_wrong_password_is_a_clear_failure_and_loses_nothing(team: Team) -> No
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
     assert "not-the-password" not in refused.stdout + refused.stderr
-    assert all(record.projected for record in team.records(TERMS))
+    assert all(record.projected for record in night.records(TERMS))
