@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hc_orchestration.errors import ProvenanceError
+from hc_orchestration.healthcare.condensed import condensed
 from hc_orchestration.healthcare.r4_elements import (
     ANY_RESOURCE,
     ElementDefinition,
@@ -117,7 +118,14 @@ def provenance_faults(resource: object) -> tuple[Fault, ...]:
 
 
 def bundle_faults(bundle: object) -> tuple[Fault, ...]:
-    """What is wrong with a record, as JSON."""
+    """What is wrong with a record, as JSON.
+
+    The whole of it is looked at only to name each fault in its place; see `condensed`.
+    """
+    return _faults_of_bundle(bundle) if _faults_of_bundle(condensed(bundle)) else ()
+
+
+def _faults_of_bundle(bundle: object) -> tuple[Fault, ...]:
     faults = _faults_of_resource("Bundle", bundle)
     if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
         return faults

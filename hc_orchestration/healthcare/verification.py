@@ -3,7 +3,6 @@
 import base64
 import binascii
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
     from joserfc.jwk import OKPKey
 
 NOTES_TABLE = "notes"
-_SOUND = (
-    (re.compile(r'"text": "[!#-\[\]-~](?:[ !#-\[\]-~]*[!#-\[\]-~])?"'), '"text"'),
-    (re.compile(r'"count": \d{1,9}(?=[,}])'), '"count"'),
-    (re.compile(r'"value": (?:0|1|0\.\d+)(?=[,}])'), '"value"'),
-)
-"""Members with a value that no rule refuses: printable text, a count, a ratio."""
 
 
 class Outcome(StrEnum):
@@ -327,59 +320,12 @@ def _is_canonical(content: bytes, bundle: object) -> bool:
 
 
 def _invalid(bundle: Mapping[str, Any]) -> list[Finding]:
-    """The write-time check; the whole record is looked at only to name each fault in its place."""
+    """What the write-time check has to say."""
     try:
-        check_bundle(condensed(bundle))
-    except ProvenanceError:
-        try:
-            check_bundle(bundle)
-        except ProvenanceError as error:
-            return [mismatch("validity", str(error))]
+        check_bundle(bundle)
+    except ProvenanceError as error:
+        return [mismatch("validity", str(error))]
     return []
-
-
-def condensed(bundle: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with one of each form of stratum: valid if, and only if, the record is.
-
-    A record has thousands of strata that differ in nothing but sound numbers and sound texts, which
-    no rule tells apart, and to check one takes as long as to read a hundred.
-    """
-    return {**bundle, "entry": [_condensed_entry(entry) for entry in bundle["entry"]]}
-
-
-def _condensed_entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    report = entry["resource"]
-    groups = report.get("group")
-    if report["resourceType"] != "MeasureReport" or not isinstance(groups, list):
-        return entry
-    seen: set[str] = set()
-    return {
-        **entry,
-        "resource": {**report, "group": [_condensed_group(group, seen) for group in groups]},
-    }
-
-
-def _condensed_group(group: object, seen: set[str]) -> object:
-    if not isinstance(group, dict) or not isinstance(group.get("stratifier"), list):
-        return group
-    stratifiers = [_condensed_stratifier(one, seen) for one in group["stratifier"]]
-    return {**group, "stratifier": stratifiers}
-
-
-def _condensed_stratifier(one: object, seen: set[str]) -> object:
-    if not isinstance(one, dict) or not isinstance(one.get("stratum"), list):
-        return one
-    kept = []
-    for stratum in one["stratum"]:
-        form = json.dumps(stratum, ensure_ascii=False)
-        for sound, name in _SOUND:
-            form = sound.sub(name, form)
-        if form not in seen:
-            seen.add(form)
-            kept.append(stratum)
-    if kept or not one["stratum"]:
-        return {**one, "stratum": kept}
-    return {name: value for name, value in one.items() if name != "stratum"}
 
 
 def _signature(
