@@ -2,6 +2,7 @@
 
 import re
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,13 +41,18 @@ def yaml_model(text: str, path: Path, model: type[Model]) -> Model:
     Raises:
         ConfigurationError: See `load_yaml_model`.
     """
-    document = _document(text, path)
     try:
-        return model.model_validate_json(_as_json(document, path), strict=True)
+        return model.model_validate_json(_json(text, path), strict=True)
     except ValidationError as error:
         lines = [f"  {_explain(item, model)}" for item in error.errors(include_url=False)]
         message = "\n".join([f"{path}: {len(lines)} problem(s)", *lines])
         raise ConfigurationError(message) from None
+
+
+@lru_cache(maxsize=16)
+def _json(text: str, path: Path) -> str:
+    """The YAML as JSON; a run asks for the catalogue and the study a dozen times."""
+    return _as_json(_document(text, path), path)
 
 
 def _text(path: Path) -> str:

@@ -50,6 +50,8 @@ def test_a_restored_deployment_tells_the_same(
     assert call_json("restore", str(file))[0] == 0
 
     assert call_json("metrics") == before
+    code, verified = call_json("provenance", "verify")
+    assert (code, verified["clean"], len(verified["records"])) == (0, True, 1)
     assert call_json("doctor") == (0, [])
     assert [(run.info.run_id, run.data.metrics) for run in mlflow_runs(restored)] == runs
     client = open_client(MlflowStore(restored.tracking_uri, restored.home, restored.mlflow_url))

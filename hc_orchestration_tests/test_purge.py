@@ -20,6 +20,7 @@ from hc_orchestration.storage.purges import Purge
 from hc_orchestration.storage.records import Status
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration.tracking.client import MlflowStore, open_client
+from hc_orchestration_tests.calling import call_json
 from hc_orchestration_tests.conftest import NOTES, STUDY, TERMS, write_notes
 from hc_orchestration_tests.storage.parts import run_part
 from hc_orchestration_tests.test_evaluation_chain import mlflow_runs
@@ -131,6 +132,19 @@ def test_scores_and_records_stay_and_the_log_explains_what_is_gone(evaluated: Se
     assert not told("metrics/terms-1.0.0", 0)
     assert told(per_note.sha256, None)
     assert not told("0" * 64, None)
+
+
+def test_verify_tells_what_a_purge_took_and_finds_nothing_wrong(evaluated: Settings) -> None:
+    assert call_json("provenance", "verify")[1]["counts"]["purged"] == 0
+
+    purge_now(evaluated)
+
+    code, told = call_json("provenance", "verify")
+    assert code == 0
+    assert told["clean"]
+    assert told["counts"]["purged"] > 0
+    assert told["counts"]["mismatch"] == told["counts"]["unreachable"] == 0
+    assert GONE not in str(told)
 
 
 def test_mlflow_gets_the_tables_without_the_note_and_no_second_history(
