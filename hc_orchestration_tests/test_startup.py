@@ -12,7 +12,10 @@ HEAVY = ("dagster", "mlflow", "spacy", "scipy", "fhir", "pandas", "matplotlib")
     ("modules", "unused"),
     [
         ("hc_orchestration.cli.app", (*HEAVY, "polars", "deltalake", "pydantic", "rich.console")),
-        ("hc_orchestration.reporting.scores, hc_orchestration.reporting.metadata", HEAVY),
+        (
+            "hc_orchestration.reporting.scores, hc_orchestration.reporting.metadata",
+            (*HEAVY, "numpy", "pyarrow"),
+        ),
         ("hc_orchestration.extraction.worker", (*HEAVY, "polars", "deltalake")),
     ],
 )

@@ -1,6 +1,6 @@
 """The comparison: each model's evaluation of the current corpus, ranked; and who is missing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,7 +50,11 @@ def compare_models(workspace: Workspace) -> list[ComparedModel]:
         StorageError: No corpus is stored.
     """
     corpus = workspace.corpus.required()
-    found = [_newest(workspace, corpus, entry) for entry in workspace.catalogue.models]
+    records = workspace.records.by_model()
+    found = [
+        _newest(workspace, corpus, entry, records.get(entry.key, []))
+        for entry in workspace.catalogue.models
+    ]
     present = sorted((model for model in found if model.record), key=_order)
     ranked = [replace(model, rank=rank) for rank, model in enumerate(present, start=1)]
     return ranked + [model for model in found if not model.record]
@@ -63,7 +67,8 @@ def compared_model(workspace: Workspace, key: str) -> ComparedModel:
         UnknownModelError: No such model.
         StorageError: No corpus is stored.
     """
-    return _newest(workspace, workspace.corpus.required(), workspace.catalogue.entry(key))
+    entry = workspace.catalogue.entry(key)
+    return _newest(workspace, workspace.corpus.required(), entry, workspace.records.of_model(key))
 
 
 def comparison_rows(models: Iterable[ComparedModel], corpus: CorpusVersion) -> list[dict[str, Any]]:
@@ -158,8 +163,12 @@ def _metrics(model: ComparedModel, name: str) -> Any:  # noqa: ANN401 - a field'
     return getattr(metrics, name) if metrics else None
 
 
-def _newest(workspace: Workspace, corpus: CorpusVersion, entry: ModelEntry) -> ComparedModel:
-    records = workspace.records.of_model(entry.key)
+def _newest(
+    workspace: Workspace,
+    corpus: CorpusVersion,
+    entry: ModelEntry,
+    records: Sequence[EvaluationRecord],
+) -> ComparedModel:
     for record in records:
         if record.state == Status.FAILED:
             return _missing(entry, f"its last evaluation failed: {_error(record)}")

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from hc_orchestration.errors import EvaluationError
 from hc_orchestration.reporting.comparison import ComparedModel, compared_model
 from hc_orchestration.reporting.gates import estimate
-from hc_orchestration.scoring.differences import Difference, ScoredModel, paired_differences
+from hc_orchestration.scoring.difference import Difference
+from hc_orchestration.scoring.differences import ScoredModel, paired_differences
 from hc_orchestration.scoring.gates import Estimate, GateResult, Rule, regression_gate
 from hc_orchestration.scoring.slices import grouped_notes
 from hc_orchestration.storage.promotions import Promotion

@@ -32,7 +32,7 @@ from hc_orchestration.reporting.report_data import (
     SliceScores,
 )
 from hc_orchestration.scoring.counts import MODES, TYPED_MODES
-from hc_orchestration.scoring.differences import Difference
+from hc_orchestration.scoring.difference import Difference
 from hc_orchestration.scoring.errors import LengthErrors
 from hc_orchestration.scoring.gates import GateResult
 from hc_orchestration.scoring.scores import MACRO, MICRO, PER_LABEL, STATISTICS, WHOLE_CORPUS

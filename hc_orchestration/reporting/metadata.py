@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from hc_orchestration.models.store import InstalledModel
     from hc_orchestration.reporting.comparison import ComparedModel
-    from hc_orchestration.scoring.differences import Difference
+    from hc_orchestration.scoring.difference import Difference
     from hc_orchestration.scoring.gates import GateResult
     from hc_orchestration.storage.corpus import CorpusVersion
     from hc_orchestration.storage.promotions import Promotion

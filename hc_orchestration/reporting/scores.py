@@ -1,6 +1,6 @@
 """The stored scores of models' last finished evaluations, as one table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
@@ -36,7 +36,11 @@ COLUMNS = (
 
 def last_finished(workspace: Workspace, key: str) -> EvaluationRecord | None:
     """The record of a model's last finished evaluation that has scores, or None."""
-    for record in workspace.records.of_model(key):
+    return _last_finished(workspace.records.of_model(key))
+
+
+def _last_finished(records: Iterable[EvaluationRecord]) -> EvaluationRecord | None:
+    for record in records:
         if record.state == Status.FINISHED and record.metrics is not None:
             return record
     return None
@@ -63,12 +67,14 @@ def last_scores(workspace: Workspace, keys: Sequence[str]) -> pl.DataFrame:
     mapping or the model's files are not those that were evaluated.
     """
     tables = []
+    records = workspace.records.by_model()
+    corpus = workspace.corpus.required() if records else None
     for key in keys:
-        record = last_finished(workspace, key)
-        if record is None or record.metrics is None or record.inputs is None:
+        record = _last_finished(records.get(key, []))
+        if corpus is None or record is None or record.metrics is None or record.inputs is None:
             continue
         entry = workspace.catalogue.entry(key)
-        stale = staleness(workspace, workspace.corpus.required(), entry, record)
+        stale = staleness(workspace, corpus, entry, record)
         scores = workspace.metrics.scores(key, record.metrics.evaluation_digest)
         tables.append(
             scores.with_columns(

@@ -12,7 +12,7 @@ from hc_orchestration.reporting.comparison import ComparedModel, compare_models,
 from hc_orchestration.reporting.differences import differences, regression_results
 from hc_orchestration.reporting.evidence import report_data
 from hc_orchestration.reporting.report import render_report
-from hc_orchestration.scoring.differences import Difference
+from hc_orchestration.scoring.difference import Difference
 from hc_orchestration.scoring.gates import GateResult
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.corpus import CorpusVersion

@@ -17,6 +17,7 @@ from hc_orchestration.scoring.counts import (
 )
 from hc_orchestration.scoring.errors import ErrorAnalysis, analyse_errors
 from hc_orchestration.scoring.identity import ScoringPlan
+from hc_orchestration.scoring.schema import SCORE_SCHEMA
 from hc_orchestration.scoring.scores import (
     PER_LABEL,
     WHOLE_CORPUS,
@@ -26,26 +27,6 @@ from hc_orchestration.scoring.scores import (
     support,
 )
 from hc_orchestration.scoring.slices import Slice, cut, grouped_notes
-
-SCORE_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "mode": pl.String,
-    "average": pl.String,
-    "label": pl.String,
-    "slice": pl.String,
-    "statistic": pl.String,
-    "value": pl.Float64,
-    "gold": pl.Int64,
-    "predicted": pl.Int64,
-    "credit": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
-    "notes": pl.Int64,
-    "clusters": pl.Int64,
-    "resamples": pl.Int64,
-    "undefined": pl.Float64,
-    "seed": pl.Int64,
-    "withheld": pl.Boolean,
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hc_orchestration.healthcare.contexts import StudyContext
 from hc_orchestration.processes import ProcessIdentity
-from hc_orchestration.scoring.differences import Difference
+from hc_orchestration.scoring.difference import Difference
 from hc_orchestration.scoring.gates import GateResult
 from hc_orchestration.storage.delta import DeltaStore, TableSpec
 from hc_orchestration.storage.files import StoredFile

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from hc_orchestration.scoring.evaluation import SCORE_SCHEMA
+from hc_orchestration.scoring.schema import SCORE_SCHEMA
 from hc_orchestration.storage.delta import DeltaStore, TableSpec
 
 _SCORE_KEYS = ("evaluation_digest", "mode", "average", "label", "slice", "statistic")

@@ -446,6 +446,13 @@ class Records:
         """The records of a model's evaluations, those begun last first."""
         return self._records(pl.col("model_key") == model_key)
 
+    def by_model(self) -> dict[str, list[EvaluationRecord]]:
+        """The records of each model that has any, those begun last first, read at once."""
+        found: dict[str, list[EvaluationRecord]] = {}
+        for record in self.all():
+            found.setdefault(record.model_key, []).append(record)
+        return found
+
     def all(self) -> list[EvaluationRecord]:
         """Every record, those begun last first."""
         return self._records(pl.lit(value=True))
