@@ -6,6 +6,7 @@ Every write goes through `DeltaStore._commit`, which retries when another writer
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from filelock import FileLock
 
 from hc_orchestration.errors import BusyStorageError, StorageError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SMALL_FILES = 64
 _ATTEMPTS = 12
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
@@ -69,13 +71,21 @@ class DeltaStore:
         self._locks = locks
 
     def append(self, spec: TableSpec, frame: pl.DataFrame) -> int:
-        """Append rows; returns the table's version after it."""
+        """Append rows; returns the table's version after it.
+
+        Every so many appends their small files become one, or whoever reads the table would take
+        longer with each of them.
+        """
         rows = frame.select(list(spec.schema))
 
         def write(table: DeltaTable) -> int:
             # A table made by an older version of this package gets the new columns.
             write_deltalake(table, rows, mode="append", schema_mode="merge")
-            return table.version()
+            version = table.version()
+            if len(table.file_uris()) >= _SMALL_FILES:
+                with suppress(DeltaError):  # the rows are stored; the next append tries again
+                    table.optimize.compact()
+            return version
 
         return self._commit(spec, write)
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Self
+from operator import attrgetter
+from typing import Any, NamedTuple, Self
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
@@ -460,21 +461,30 @@ class Records:
     def _records(self, which: pl.Expr) -> list[EvaluationRecord]:
         of_evaluations = pl.col("part") != HeadPart.part_name()
         rows = self._store.scan(EVALUATIONS).filter(which & of_evaluations).collect()
-        rows = rows.with_row_index().sort("written_at", "index", maintain_order=True)
-        groups = rows.partition_by("evaluation_id", maintain_order=True)
-        groups.sort(key=_last_begun, reverse=True)
+        groups: dict[str, list[_Row]] = {}
+        for row in sorted(map(_Row._make, rows.iter_rows()), key=attrgetter("written_at")):
+            groups.setdefault(row.evaluation_id, []).append(row)
         return [
             EvaluationRecord.from_rows(
-                group["evaluation_id"][0],
-                group["model_key"][0],
-                list(group.select("part", "content").iter_rows()),
+                identity, group[0].model_key, [(row.part, row.content) for row in group]
             )
-            for group in groups
+            for identity, group in sorted(
+                groups.items(), key=lambda one: _last_begun(one[1]), reverse=True
+            )
         ]
 
 
-def _last_begun(rows: pl.DataFrame) -> datetime:
+class _Row(NamedTuple):
+    """A row of `EVALUATIONS`."""
+
+    evaluation_id: str
+    model_key: str
+    part: str
+    content: str
+    written_at: datetime
+
+
+def _last_begun(rows: Sequence[_Row]) -> datetime:
     """When the last attempt began; closing or showing an old evaluation makes it no newer."""
-    begun = rows.filter(pl.col("part") == RunPart.part_name())
-    last: datetime = (begun if begun.height else rows)["written_at"][-1]
-    return last
+    begun = [row.written_at for row in rows if row.part == RunPart.part_name()]
+    return begun[-1] if begun else rows[-1].written_at

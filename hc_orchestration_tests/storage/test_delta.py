@@ -44,6 +44,14 @@ def test_appended_rows_are_added_and_each_append_is_a_version(store: DeltaStore)
     assert stored(store, first) == {"a": 1}
 
 
+def test_many_small_appends_stay_few_files_and_lose_nothing(store: DeltaStore) -> None:
+    versions = [store.append(THINGS, things(**{f"n{n}": n})) for n in range(150)]
+
+    assert (store.files(THINGS) or 0) < 64
+    for n in (0, 62, 63, 64, 149):
+        assert sorted(stored(store, versions[n]).values()) == list(range(n + 1))
+
+
 def test_columns_are_stored_by_name_whatever_their_order(store: DeltaStore) -> None:
     store.append(THINGS, pl.DataFrame({"value": [1], "key": ["a"], "more": ["left out"]}))
 
