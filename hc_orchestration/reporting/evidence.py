@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from hc_orchestration.models.store import absence
 from hc_orchestration.reporting.comparison import ComparedModel
 from hc_orchestration.reporting.excerpts import MarkedSpan, mark_in_context
 from hc_orchestration.reporting.report_data import (
@@ -83,11 +84,25 @@ def report_data(
         generated_at=generated_at,
         models=tuple(reported),
         differences=tuple(_difference(pair) for pair in pairs),
-        missing=tuple(MissingModel(m.key, m.missing) for m in models if m.missing is not None),
+        missing=_missing(workspace, models),
         withheld_slices=metrics.withheld if metrics else 0,
         method=tuple(_method(workspace, pairs, first)),
         note_text_allowed=study.privacy.note_text_in_reports,
     )
+
+
+def _missing(workspace: Workspace, models: Sequence[ComparedModel]) -> tuple[MissingModel, ...]:
+    """Those that are not compared; those whose files are not here come last."""
+    store = workspace.settings.model_store
+    catalogue = workspace.catalogue
+    missing = [
+        MissingModel(
+            model.key, model.missing, here=absence(catalogue.entry(model.key), store) is None
+        )
+        for model in models
+        if model.missing is not None
+    ]
+    return tuple(sorted(missing, key=lambda model: not model.here))
 
 
 def _model(

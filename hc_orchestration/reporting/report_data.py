@@ -234,10 +234,15 @@ class PairDifference:
 
 @dataclass(frozen=True, slots=True)
 class MissingModel:
-    """A model that is not compared, and why."""
+    """A model that is not compared, and why.
+
+    Attributes:
+        here: Its files are; without them only its name is shown.
+    """
 
     key: str
     reason: str
+    here: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,12 +54,22 @@ class EntityTables:
     def texts(
         self, wanted: pl.DataFrame, corpus_version: int, batch: int
     ) -> Iterator[list[NoteText]]:
-        """Stream the texts of `wanted` (note_id, …) in batches of about `batch` notes."""
+        """Stream the texts of `wanted` (note_id, …) in batches of about `batch` notes.
+
+        The table is read batch by batch and each is joined by itself: Polars would hold one side of
+        a join with the whole table, and it may choose the one with the texts.
+        """
+        ids = wanted.select("note_id")
         notes = self._corpus.notes(corpus_version).select("note_id", "text", "text_sha256")
-        chosen = notes.join(wanted.lazy().select("note_id"), on="note_id", how="semi")
-        for frame in chosen.collect_batches(chunk_size=batch):
-            for part in frame.iter_slices(batch):
-                yield [NoteText(*row) for row in part.iter_rows()]
+        found: list[NoteText] = []
+        for frame in notes.collect_batches(chunk_size=batch):
+            rows = frame.join(ids, on="note_id", how="semi").iter_rows()
+            found += [NoteText(*row) for row in rows]
+            while len(found) >= batch:
+                yield found[:batch]
+                del found[:batch]
+        if found:
+            yield found
 
     def note_files(self, corpus_version: int) -> list[str]:
         """Where the Parquet files of the notes are, for an engine that reads them itself."""

@@ -165,6 +165,7 @@ def full_report(*, note_text_allowed: bool = True) -> ReportData:
         missing=(
             MissingModel("med7-3.0", "not installed: run hc models install med7-3.0"),
             MissingModel("broken-0.1", "its last evaluation failed: ModelError in load_model"),
+            MissingModel("away-1.0", "model away-1.0 is not installed", here=False),
         ),
         withheld_slices=1,
         method=(

@@ -63,7 +63,7 @@ def test_first_screen_tells_leader_lead_trust_gates_and_what_is_missing() -> Non
     assert f"{KEYS[0]} leads: strict F1 0.894 (95 % interval 0.874\N{EN DASH}0.914)" in result
     assert f"Yes +0.033 over {KEYS[1]}, 95 % interval +0.019 to +0.047" in result
     assert "1 of 4 failed" in result
-    assert "2 models med7-3.0, broken-0.1" in result
+    assert "3 models med7-3.0, broken-0.1, away-1.0" in result
 
 
 def test_one_model_and_nothing_else_is_a_whole_report() -> None:
@@ -82,6 +82,12 @@ def test_only_missing_models_are_named_with_their_reasons_and_none_leads() -> No
     assert "No model could be compared." in text
     assert "broken-0.1 : no files" in text
     assert "0.000" not in text
+
+
+def test_models_that_are_not_installed_are_named_without_a_reason_each() -> None:
+    text = Page(render_report(full_report())).text
+    assert "Not installed here: away-1.0." in text
+    assert "away-1.0 is not installed" not in text
 
 
 def test_undefined_is_a_dash_and_not_applicable_says_so() -> None:
