@@ -122,10 +122,11 @@ def bundle_faults(bundle: object) -> tuple[Fault, ...]:
 
     The whole of it is looked at only to name each fault in its place; see `condensed`.
     """
-    return _faults_of_bundle(bundle) if _faults_of_bundle(condensed(bundle)) else ()
+    return whole_bundle_faults(bundle) if whole_bundle_faults(condensed(bundle)) else ()
 
 
-def _faults_of_bundle(bundle: object) -> tuple[Fault, ...]:
+def whole_bundle_faults(bundle: object) -> tuple[Fault, ...]:
+    """As `bundle_faults`, without the short way."""
     faults = _faults_of_resource("Bundle", bundle)
     if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
         return faults
