@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from filelock import FileLock
 
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SMALL_FILES = 64
+_INSERTS = "hc_orchestration.insert_missing"
 _ATTEMPTS = 12
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
@@ -92,21 +99,25 @@ class DeltaStore:
     def insert_missing(self, spec: TableSpec, frame: pl.DataFrame) -> int:
         """Append the rows whose `spec.keys` no row has yet; returns how many that were.
 
-        Two racing writers of the same rows leave each row once.
+        Two racing writers of the same rows leave each row once: both would be the next transaction
+        of one application, which Delta refuses, and the second looks again. Of the table only the
+        keys are read; a MERGE of Delta's would hold all of it.
         """
-        rows = frame.select(list(spec.schema)).unique(subset=list(spec.keys), maintain_order=True)
-        match = " AND ".join(f"old.{key} = new.{key}" for key in spec.keys)
+        keys = list(spec.keys)
+        rows = frame.select(list(spec.schema)).unique(subset=keys, maintain_order=True)
 
         def write(table: DeltaTable) -> int:
-            merge = table.merge(
-                rows,
-                predicate=match,
-                source_alias="new",
-                target_alias="old",
-                merge_schema=True,  # a table made by an older version gets the new fields
-            )
-            result = merge.when_not_matched_insert_all().execute()
-            return int(result["num_target_rows_inserted"])
+            there = pl.scan_delta(table).select(keys)
+            old = there.join(rows.lazy().select(keys), on=keys, how="semi").collect()
+            new = rows.join(old, on=keys, how="anti", maintain_order="left")
+            if new.height:
+                following = Transaction(_INSERTS, table.version() + 1)
+                properties = CommitProperties(app_transactions=[following])
+                # A table made by an older version of this package gets the new fields.
+                write_deltalake(
+                    table, new, mode="append", schema_mode="merge", commit_properties=properties
+                )
+            return new.height
 
         return self._commit(spec, write)
 
