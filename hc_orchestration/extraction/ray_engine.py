@@ -132,10 +132,14 @@ class RayEngine:
         import ray
 
         arguments = (self._installed, self._files, self._note_ids, self.processes)
+        left = set(self._note_ids)
         try:
             batches = _told_by_client(arguments) if _through_client() else _batches(*arguments)
             for result in chain.from_iterable(batches):
-                yield self._extracted(result)
+                extracted = self._extracted(result)
+                left.difference_update(extracted.entities.note_ids)
+                left.difference_update(note.note_id for note in extracted.unprocessed)
+                yield extracted
         except ray.exceptions.RayError as error:
             message = (
                 f"model {self._installed.entry.key}: Ray ended the extraction "
@@ -143,6 +147,12 @@ class RayEngine:
                 "happens again, `extraction: {engine: local}` names the note."
             )
             raise ModelError(message) from None
+        if left:
+            message = (
+                f"model {self._installed.entry.key}: Ray lost {len(left)} notes on the way. The "
+                "others are stored and will not be run again: materialize extracted_entities again."
+            )
+            raise ModelError(message)
 
     def _extracted(self, result: "_Result") -> Extracted:
         if isinstance(result.found, Failed):
@@ -229,15 +239,25 @@ def _batches(
 
 
 def _read(files: dict[str, Any], wanted: list[Any]) -> Iterator["pa.Table"]:
-    """Read the wanted notes of the table's files, a few at a time, as the table itself is read."""
+    """Read the wanted notes of the table's files, as the table itself is read.
+
+    What a lost node held of this, Ray has read again and takes by its place: the same notes must
+    come in the same portions each time.
+    """
     import ray
 
-    ids = ray.get(wanted[0]).to_frame().lazy()
+    ids: pl.Series = ray.get(wanted[0])
     for file in files["item"]:
         notes = pl.scan_parquet(file).select("note_id", "text", "text_sha256")
-        for frame in notes.join(ids, on="note_id", how="semi").collect_batches():
-            for part in frame.iter_slices(_NOTES_A_READ):
+        rest: pl.DataFrame | None = None
+        for frame in notes.filter(pl.col("note_id").is_in(ids)).collect_batches():
+            rows = frame if rest is None else pl.concat([rest, frame])
+            whole = rows.height - rows.height % _NOTES_A_READ
+            for part in rows.head(whole).iter_slices(_NOTES_A_READ):
                 yield part.to_arrow()
+            rest = rows.slice(whole)
+        if rest is not None and not rest.is_empty():
+            yield rest.to_arrow()
 
 
 class _Extracting:
