@@ -44,6 +44,7 @@ bench: $(DEV_READY)
 	$(BIN)/python benchmarks/model_speed.py
 	$(BIN)/python benchmarks/corpus_memory.py
 	$(BIN)/python benchmarks/extraction_speed.py
+	$(BIN)/python benchmarks/ray_speed.py
 	$(BIN)/python benchmarks/scoring_speed.py
 	$(BIN)/python benchmarks/scoring_oracles.py
 	$(BIN)/python benchmarks/verify_records.py

@@ -41,6 +41,9 @@ def build_definitions(
     resources = {
         "workspace": WorkspaceResource.of(settings),
         "mlflow": MlflowResource.of(settings),
+        "ray_cluster": dg.ResourceDefinition.none_resource(
+            "A RayResource of dagster-ray, where Ray's cluster is made for each run."
+        ),
         **(resource_overrides or {}),
     }
     return dg.Definitions(

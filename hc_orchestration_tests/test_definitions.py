@@ -188,7 +188,7 @@ def test_a_resource_can_be_swapped(settings: Settings) -> None:
 
     resources = build_definitions(settings, {"mlflow": mine}).resources or {}
     assert resources["mlflow"] is mine
-    assert set(resources) == {"workspace", "mlflow"}
+    assert set(resources) == {"workspace", "mlflow", "ray_cluster"}
 
 
 def test_a_catalogue_that_cannot_be_read_is_named(settings: Settings) -> None:

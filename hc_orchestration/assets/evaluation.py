@@ -54,14 +54,17 @@ def evaluation_assets(models: dg.PartitionsDefinition[str]) -> list[dg.AssetsDef
         ),
     )
     def extracted_entities(
-        context: dg.AssetExecutionContext, workspace: WorkspaceResource, mlflow: MlflowResource
+        context: dg.AssetExecutionContext,
+        workspace: WorkspaceResource,
+        mlflow: MlflowResource,
+        ray_cluster: dg.ResourceParam[object],
     ) -> dg.MaterializeResult[None]:
         from hc_orchestration.reporting.metadata import extraction_metadata
         from hc_orchestration.resources.steps import extract
         from hc_orchestration.scoring.identity import entities_digest
 
         with evaluation_step(context, workspace, mlflow) as step:
-            inputs, extraction = extract(step)
+            inputs, extraction = extract(step, ray_cluster)
             return step.materialized(
                 inputs,
                 extraction,

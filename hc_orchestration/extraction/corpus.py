@@ -152,16 +152,15 @@ def extract_corpus(
         marker = locks / f"extract-{key}.here"
         engine = _engine(installed, notes, settings, died_here=marker.exists())
         progress = _Progress(key, missing.height, notes.characters)
-        with (
-            _marked(marker) if engine.here else nullcontext(),
-            engine,
-            Commits(lambda packed: entities.insert_packed(key, fingerprint, packed)) as commits,
-            closing(engine.extract()) as results,
-        ):
-            for result in results:
-                commits.put(result.entities)
-                progress.told(result, engine.ready_at)
-        seconds = time.perf_counter() - (engine.ready_at or 0.0)
+        with _marked(marker) if engine.here else nullcontext(), engine:
+            with (
+                Commits(lambda packed: entities.insert_packed(key, fingerprint, packed)) as commits,
+                closing(engine.extract()) as results,
+            ):
+                for result in results:
+                    commits.put(result.entities)
+                    progress.told(result, engine.ready_at)
+            seconds = time.perf_counter() - (engine.ready_at or 0.0)
         entities.compact(key)
         progress.complain()
         marker.unlink(missing_ok=True)

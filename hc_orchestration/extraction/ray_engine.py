@@ -1,13 +1,18 @@
 """The Ray engine: the notes table streamed by Ray Data through actors that hold the model.
 
 For a corpus larger than one machine (extra `ray`). Every node needs this package, the model's
-files at the same path, and the storage; rows come back to the driver, which commits them.
+files at the same path, and the storage; rows come back to the driver, which commits them. Every
+task and actor of ours counts for next to no CPU, so that nothing waits for what never gets free.
 """
 
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
+
+import polars as pl
 
 from hc_orchestration.errors import ConfigurationError, HcError, ModelError
 from hc_orchestration.extraction.batches import length_aware
@@ -20,10 +25,19 @@ from hc_orchestration.models.store import InstalledModel
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ACTOR_CPUS = 0.5
-_READER_CPUS = 0.25
+_SHARE = 0.01
+"""The CPUs that Ray counts for an actor or a reader, whatever it computes on.
 
-_NOTES_A_TASK = 256
+An actor keeps its share to the end. Were that a CPU or a half, actors could hold what the readers
+need, or what those of a lost node need to start elsewhere, and all would wait for ever.
+"""
+
+_TASK_BYTES = 200_000
+"""Of the notes of a task: what is repeated when an actor dies, and waited for at the end."""
+
+_NOTES_A_READ = 32
+_ACTORS_A_READER = 8
+_AHEAD = 2
 _TRIES_AGAIN = 3
 _RESTARTS = 20
 
@@ -38,7 +52,7 @@ class RayEngine:
 
     Attributes:
         device: Where the model runs; None before the first rows.
-        ready_at: When the cluster was asked to begin (`time.perf_counter`); None before.
+        ready_at: When the first actor that answered had loaded the model (`time.perf_counter`).
         processes: How many actors hold the model.
         lost: Ray keeps this count to itself.
         here: Never this process.
@@ -100,8 +114,6 @@ class RayEngine:
         total: Callable[[], dict[str, float]] = ray.cluster_resources
         cpus = int(total().get("CPU", 1))
         self.processes = self.processes or max(1, cpus)
-        self._share = actor_share(cpus, self.processes)
-        self.ready_at = time.perf_counter()
         return self
 
     def __exit__(self, *details: object) -> None:
@@ -118,28 +130,16 @@ class RayEngine:
             ModelError: The model cannot be loaded, broke its contract, or ended several actors.
         """
         import ray
-        from ray.data import ActorPoolStrategy, DataContext, read_parquet
 
-        DataContext.get_current().enable_progress_bars = False
-        wanted = ray.put(frozenset(self._note_ids))
-        notes = (
-            read_parquet(self._files, num_cpus=_READER_CPUS)
-            .select_columns(["note_id", "text", "text_sha256"])
-            .repartition(target_num_rows_per_block=_NOTES_A_TASK)  # else a file is one actor's
-        )
-        results = notes.map_batches(
-            _Extracting,
-            fn_constructor_args=(self._installed, [wanted]),
-            batch_format="pyarrow",
-            batch_size=_NOTES_A_TASK,
-            compute=ActorPoolStrategy(size=self.processes),
-            num_cpus=self._share,
-            max_restarts=_RESTARTS,
-            max_task_retries=_TRIES_AGAIN,
-        )
+        arguments = (self._installed, self._files, self._note_ids, self.processes)
+        left = set(self._note_ids)
         try:
-            for row in results.iter_rows():
-                yield self._result(row["result"])
+            batches = _told_by_client(arguments) if _through_client() else _batches(*arguments)
+            for result in chain.from_iterable(batches):
+                extracted = self._extracted(result)
+                left.difference_update(extracted.entities.note_ids)
+                left.difference_update(note.note_id for note in extracted.unprocessed)
+                yield extracted
         except ray.exceptions.RayError as error:
             message = (
                 f"model {self._installed.entry.key}: Ray ended the extraction "
@@ -147,49 +147,141 @@ class RayEngine:
                 "happens again, `extraction: {engine: local}` names the note."
             )
             raise ModelError(message) from None
+        if left:
+            message = (
+                f"model {self._installed.entry.key}: Ray lost {len(left)} notes on the way. The "
+                "others are stored and will not be run again: materialize extracted_entities again."
+            )
+            raise ModelError(message)
 
-    def _result(self, result: tuple[str, Extracted] | Failed) -> Extracted:
-        if isinstance(result, Failed):
-            raise ModelError(result.message)
-        self.device, extracted = result
-        return extracted
+    def _extracted(self, result: "_Result") -> Extracted:
+        if isinstance(result.found, Failed):
+            raise ModelError(result.found.message)
+        if self.ready_at is None:
+            self.device, self.ready_at = result.device, time.perf_counter() - result.seconds
+        return result.found
 
 
-def actor_share(cpus: int, actors: int) -> float:
-    """The CPUs that Ray is to count for an actor, which computes on one whatever it counts.
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What an actor found.
 
-    Ray Data lists the table's files in a task of a whole CPU, and reads them in others. Actors that
-    held all CPUs would wait for these, and these for the actors, for ever.
+    Attributes:
+        device: Where the model runs.
+        seconds: How long ago it was loaded when this was sent: the actor's clock is not ours.
     """
-    return max(0.0, min(_ACTOR_CPUS, (cpus - 1) / actors))
+
+    found: Extracted | Failed
+    device: str | None = None
+    seconds: float = 0.0
+
+
+def _through_client() -> bool:
+    from ray.util import client
+
+    connected: Callable[[], bool] = client.ray.is_connected
+    return connected()
+
+
+def _told_by_client(arguments: tuple[Any, ...]) -> Iterator[list[_Result]]:
+    """What `_batches` gives on a node of the cluster: Ray Data does not run behind Ray Client."""
+    import ray
+
+    stream: Any = ray.remote(_Batches).options(num_cpus=_SHARE).remote(*arguments)
+    coming = stream.next.remote()
+    while batch := ray.get(coming):
+        coming = stream.next.remote()
+        yield batch
+
+
+class _Batches:
+    """An actor that runs `_batches` for a client; it ends with the connection, and all it began."""
+
+    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - those of `_batches`
+        self._batches = _batches(*arguments)
+
+    def next(self) -> list[_Result]:
+        """The next results; none at the end."""
+        return next(self._batches, [])
+
+
+def _batches(
+    installed: InstalledModel, files: list[str], note_ids: Sequence[str], actors: int
+) -> Iterator[list[_Result]]:
+    """Read the wanted notes, give them to actors, and yield what these find, task by task."""
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy, from_items
+
+    wanted = [ray.put(pl.Series("note_id", note_ids))]
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.target_max_block_size = _TASK_BYTES
+    with DataContext.current(context):
+        notes = from_items(files, override_num_blocks=len(files)).map_batches(
+            _read,  # type: ignore[arg-type]  # it takes one argument more
+            fn_args=(wanted,),
+            batch_size=1,
+            compute=TaskPoolStrategy(size=1 + actors // _ACTORS_A_READER),
+            num_cpus=_SHARE,
+        )
+        results = notes.map_batches(
+            _Extracting,
+            fn_constructor_args=(installed,),
+            batch_format="pyarrow",
+            batch_size=None,
+            compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=_AHEAD),
+            num_cpus=_SHARE,
+            max_restarts=_RESTARTS,
+            max_task_retries=_TRIES_AGAIN,
+        )
+    for batch in results.iter_batches(batch_size=None, batch_format="numpy"):
+        yield list(batch["result"])
+
+
+def _read(files: dict[str, Any], wanted: list[Any]) -> Iterator["pa.Table"]:
+    """Read the wanted notes of the table's files, as the table itself is read.
+
+    What a lost node held of this, Ray has read again and takes by its place: the same notes must
+    come in the same portions each time.
+    """
+    import ray
+
+    ids: pl.Series = ray.get(wanted[0])
+    for file in files["item"]:
+        notes = pl.scan_parquet(file).select("note_id", "text", "text_sha256")
+        rest: pl.DataFrame | None = None
+        for frame in notes.filter(pl.col("note_id").is_in(ids)).collect_batches():
+            rows = frame if rest is None else pl.concat([rest, frame])
+            whole = rows.height - rows.height % _NOTES_A_READ
+            for part in rows.head(whole).iter_slices(_NOTES_A_READ):
+                yield part.to_arrow()
+            rest = rows.slice(whole)
+        if rest is not None and not rest.is_empty():
+            yield rest.to_arrow()
 
 
 class _Extracting:
     """An actor: loads the model once, then packs the spans of each block of notes."""
 
-    def __init__(self, installed: InstalledModel, wanted: list[Any]) -> None:
-        import ray
-
-        self._wanted: frozenset[str] = ray.get(wanted[0])
+    def __init__(self, installed: InstalledModel) -> None:
         self._failed: Failed | None = None
         try:
             self._model = load_model(installed)
         except HcError as error:  # raised here, Ray would start the actor again and again
             self._failed = Failed(str(error))
+        self._ready_at = time.perf_counter()
 
     def __call__(self, notes: "pa.Table") -> dict[str, list[Any]]:
         if self._failed is not None:
-            return {"result": [self._failed]}
+            return {"result": [_Result(self._failed)]}
         columns = (notes[name].to_pylist() for name in ("note_id", "text", "text_sha256"))
-        wanted = [NoteText(*row) for row in zip(*columns, strict=True) if row[0] in self._wanted]
-        results: list[Any] = []
+        window = [NoteText(*row) for row in zip(*columns, strict=True)]
+        found: list[Extracted | Failed] = []
         try:
-            results.extend(
-                (self._model.device, extract_batch(self._model, batch))
-                for batch in length_aware([wanted])
-            )
+            found.extend(extract_batch(self._model, batch) for batch in length_aware([window]))
         except HcError as error:
-            results.append(Failed(str(error)))
+            found.append(Failed(str(error)))
         except Exception as error:  # noqa: BLE001 - its words may quote a note
-            results.append(Failed(f"an actor failed ({type(error).__name__})."))
-        return {"result": results}
+            found.append(Failed(f"an actor failed ({type(error).__name__})."))
+        seconds = time.perf_counter() - self._ready_at
+        return {"result": [_Result(result, self._model.device, seconds) for result in found]}

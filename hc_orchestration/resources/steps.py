@@ -25,13 +25,21 @@ from hc_orchestration.storage.records import (
     Status,
 )
 from hc_orchestration.storage.workspace import Workspace
+from hc_orchestration.study import ExtractionSettings
 
 if TYPE_CHECKING:
     from hc_orchestration.resources.evaluation import EvaluationStep
 
 
-def extract(step: "EvaluationStep") -> tuple[InputsPart, ExtractionPart]:
-    """Pin the inputs and extract what is missing."""
+def extract(
+    step: "EvaluationStep", ray_cluster: object = None
+) -> tuple[InputsPart, ExtractionPart]:
+    """Pin the inputs and extract what is missing.
+
+    Args:
+        step: The step that extracts.
+        ray_cluster: What Dagster gives as the cluster for this run; see `on_cluster`.
+    """
     workspace = step.workspace
     corpus = workspace.corpus.required()
     installed = installed_model(step.entry, workspace.settings.model_store)
@@ -51,7 +59,7 @@ def extract(step: "EvaluationStep") -> tuple[InputsPart, ExtractionPart]:
         corpus.version,
         workspace.entities,
         workspace.settings.locks,
-        workspace.study.extraction,
+        on_cluster(workspace.study.extraction, ray_cluster),
     )
     version = workspace.entities.version(step.key) or 0
     per_note, labels = _summary(workspace, step.key, inputs, version)
@@ -78,6 +86,18 @@ def extract(step: "EvaluationStep") -> tuple[InputsPart, ExtractionPart]:
         processes=outcome.processes,
         workers_lost=outcome.lost,
     )
+
+
+def on_cluster(extraction: ExtractionSettings, ray_cluster: object) -> ExtractionSettings:
+    """The study's settings, with the address of the cluster that Dagster gives, if it gives one.
+
+    Args:
+        extraction: The study's settings.
+        ray_cluster: A `RayResource` of dagster-ray, which made the cluster for this run and, if it
+            is so set, connected this process to it; None where the study's address holds.
+    """
+    address = getattr(ray_cluster, "ray_address", None)
+    return extraction.model_copy(update={"ray_address": address}) if address else extraction
 
 
 def model_card(entry: ModelEntry) -> dict[str, Any]:

@@ -67,11 +67,19 @@ class Deployment:
         catalogue = load_catalogue(self.folder / "models.yaml")
         return installed_model(catalogue.entry(self.key), self.folder / "models")
 
-    def extract(self, model: InstalledModel, processes: int) -> ExtractionOutcome:
-        """Extract what is missing."""
-        settings = ExtractionSettings(processes=processes)
+    def extract(
+        self, model: InstalledModel, processes: int | str, **settings: str | None
+    ) -> ExtractionOutcome:
+        """Extract what is missing, by the local engine if not told otherwise."""
+        told = {"processes": processes, **settings}
         version = self.corpus.required().version
-        return extract_corpus(model, version, self.entities, self.folder / "locks", settings)
+        return extract_corpus(
+            model,
+            version,
+            self.entities,
+            self.folder / "locks",
+            ExtractionSettings.model_validate(told),
+        )
 
     def rows(self, model: InstalledModel) -> pl.DataFrame:
         """Every row of the model, however often it stands there."""
@@ -85,4 +93,5 @@ if __name__ == "__main__":
 
     commits._SHORTEST_S = 0.1  # so that even a short life leaves something behind
     deployment = Deployment(Path(sys.argv[1]))
-    deployment.extract(deployment.installed(), int(sys.argv[2]))
+    told_engine = (sys.argv[3:] or ["local"])[0]
+    deployment.extract(deployment.installed(), int(sys.argv[2]), engine=told_engine)
