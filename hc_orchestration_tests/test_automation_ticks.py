@@ -196,6 +196,10 @@ def test_a_comparison_follows_evaluations_by_hand_when_the_last_is_over(
 
     assert asked.startswith("after/")
     assert tick(location, COMPARE, instance) == [asked]  # the same key: no second run
+    compare = build_definitions(settings).resolve_job_def("compare_models")
+    run = instance.create_run_for_job(compare, status=dg.DagsterRunStatus.STARTED)
+    assert tick(location, COMPARE, instance) == ["a comparison is still running"]
+    instance.report_run_failed(run)
     materialized(instance, "model_comparison")
     assert tick(location, COMPARE, instance) == NOTHING_SCORED
     materialized(instance, "evaluation_metrics", RULER)
