@@ -4,7 +4,7 @@ from functools import partial
 
 import dagster as dg
 
-from hc_orchestration.errors import TrackingError
+from hc_orchestration.errors import DagsterStoreError, TrackingError
 from hc_orchestration.examination.finding import REPAIR, Finding
 from hc_orchestration.examination.machine import (
     disk_findings,
@@ -25,6 +25,7 @@ from hc_orchestration.examination.stores import (
 from hc_orchestration.home import prepare_home
 from hc_orchestration.resources.closing import close_evaluation, dead_runs, orphaned
 from hc_orchestration.resources.workspace import mlflow_projection
+from hc_orchestration.runs import dagster_instance
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import EvaluationRecord
 from hc_orchestration.storage.workspace import Workspace
@@ -56,20 +57,21 @@ def examine(settings: Settings, *, repair: bool) -> list[Finding]:
         *partition_findings(catalogue.keys, partial(partitions_of, settings.dagster_url)),
     ]
     unreachable = table_findings(workspace)
-    with dg.DagsterInstance.get() as instance:
-        outdated = dagster_findings(instance)
-        if not unreachable and not outdated:
-            findings += _dagster_runs(instance, workspace, repair=repair)
-            findings += _evaluations(instance, workspace, settings, repair=repair)
+    try:
+        with dagster_instance() as instance:
+            outdated = dagster_findings(instance)
+            if not unreachable and not outdated:
+                findings += _dagster_runs(instance, repair=repair)
+                findings += _evaluations(instance, workspace, settings, repair=repair)
+    except DagsterStoreError as error:
+        outdated = [Finding("Dagster's database", error.problem, error.remedy)]
     told = [] if unreachable else _mlflow(workspace, settings, repair=repair)
     return [*findings, *unreachable, *outdated, *told]
 
 
-def _dagster_runs(
-    instance: dg.DagsterInstance, workspace: Workspace, *, repair: bool
-) -> list[Finding]:
+def _dagster_runs(instance: dg.DagsterInstance, *, repair: bool) -> list[Finding]:
     findings = []
-    for dead in dead_runs(instance, workspace.records):
+    for dead in dead_runs(instance):
         run = instance.get_run_by_id(dead.run_id)
         if repair and run is not None:
             instance.report_run_failed(run, f"process {dead.pid} is gone")

@@ -41,6 +41,21 @@ class TrackingTimeoutError(TrackingError):
     """MLflow took a call and did not answer it in time."""
 
 
+class DagsterStoreError(HcError):
+    """Dagster's own database cannot be opened.
+
+    Attributes:
+        problem: Why.
+        remedy: What to do.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        """Words that are safe to show."""
+        super().__init__(f"Dagster's database {problem}. To mend it: {remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+
 class ProvenanceError(HcError):
     """A FHIR record that is not valid, or cannot be built from what is known."""
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-import dagster as dg
-
 from hc_orchestration.definitions import build_definitions
 from hc_orchestration.errors import EvaluationError
 from hc_orchestration.home import prepare_home
@@ -16,7 +14,7 @@ from hc_orchestration.jobs import COMPARE_MODELS, EVALUATE_MODEL, REFRESH_CORPUS
 from hc_orchestration.models.store import absence
 from hc_orchestration.reporting.comparison import ComparedModel, compare_models
 from hc_orchestration.resources.evaluation import evaluation_id
-from hc_orchestration.runs import InProcessRuns, RunOutcome
+from hc_orchestration.runs import InProcessRuns, RunOutcome, dagster_instance
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.corpus import CorpusVersion
 from hc_orchestration.storage.records import EvaluationRecord
@@ -84,7 +82,7 @@ def run_evaluation(
     prepare_home(settings)
     workspace = Workspace(settings)
     chosen = _chosen(workspace, keys, everything=everything)
-    with dg.DagsterInstance.get() as instance, _terminate_as_interrupt() as stopped:
+    with dagster_instance() as instance, _terminate_as_interrupt() as stopped:
         runs = InProcessRuns(build_definitions(settings), instance, settings)
         say("reading the corpus")
         corpus = _refresh(runs, workspace, say)

@@ -20,7 +20,10 @@ python_logs:
 run_coordinator:
   module: dagster.core.run_coordinator
   class: QueuedRunCoordinator
-  config: {dequeue_interval_seconds: 1}
+  config:
+    dequeue_interval_seconds: 1
+    max_user_code_failure_retries: 20 # a run that meets no code server waits for it
+    user_code_failure_retry_delay: 15
 concurrency:
   runs:
     max_concurrent_runs: 2 # about one a core

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psutil
 
 _CLOCK_S = 2.0
+_OF_RUN = "hc.process_of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,28 @@ class ProcessIdentity:
             "hc.process_started": f"{self.started:.2f}",
         }
 
+    @classmethod
+    def of_run(cls, run_id: str, tags: dict[str, str]) -> "ProcessIdentity | None":
+        """The process that a Dagster run is in, or None when its tags do not name it.
+
+        A re-execution takes over the tags of the run that it repeats: those name another run.
+        """
+        return cls.from_tags(tags) if tags.get(_OF_RUN) == run_id else None
+
+    def as_tags_of(self, run_id: str) -> dict[str, str]:
+        """Tags for the Dagster run that is in this process; see `of_run`."""
+        return {**self.as_tags(), _OF_RUN: run_id}
+
     @property
     def gone(self) -> bool:
         """Whether it certainly lives no more; never said of another machine's process."""
         if self.host != socket.gethostname():
             return False
         try:
-            begun = psutil.Process(self.pid).create_time()
+            process = psutil.Process(self.pid)
+            begun, status = process.create_time(), process.status()
         except psutil.NoSuchProcess:
+            return True
+        if status == psutil.STATUS_ZOMBIE:  # dead, and nobody has asked how it ended
             return True
         return bool(self.started) and abs(begun - self.started) > _CLOCK_S

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from hc_orchestration.errors import DagsterStoreError
 from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.settings import Settings
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _INTERRUPTED = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt"})
+_LOGIN = ("authentication failed", "no password supplied", "pg_hba.conf", "role")
 _log = logging.getLogger(__name__)
 _STOP = (signal.SIGINT, signal.SIGTERM)
 
@@ -33,6 +35,39 @@ class RunOutcome:
     success: bool
     error: str | None
     interrupted: bool
+
+
+@contextmanager
+def dagster_instance() -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of DAGSTER_HOME.
+
+    Raises:
+        DagsterStoreError: Its database is away or refuses the login. The words are ours: a driver's
+            may quote the URL, and that holds the password.
+    """
+    try:
+        instance = dg.DagsterInstance.get()
+    except Exception as error:
+        causes = list(_causes(error))
+        if not any(type(cause).__name__ == "OperationalError" for cause in causes):
+            raise
+        raise _unopened(" ".join(map(str, causes))) from None
+    with instance:
+        yield instance
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and all that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _unopened(words: str) -> DagsterStoreError:
+    if any(word in words for word in _LOGIN):
+        remedy = "mend user and password where dagster.yaml takes them from"
+        return DagsterStoreError("refuses the login", remedy)
+    return DagsterStoreError("cannot be reached", "start it, or mend its URL")
 
 
 class InProcessRuns:
@@ -73,7 +108,7 @@ class InProcessRuns:
                     partition_key=partition_key,
                     raise_on_error=False,
                     run_config=_QUIET,
-                    tags=self._tags,
+                    tags={**self._tags, **ProcessIdentity.current().as_tags_of(run_id)},
                     run_id=run_id,
                 )
             except BaseException as error:

@@ -148,6 +148,9 @@ def _after_others(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason
         return dg.SkipReason("nothing was evaluated since the last comparison")
     if running := sorted(_open_partitions(instance)):
         return dg.SkipReason(f"evaluations are still running: {', '.join(running)}")
+    comparing = dg.RunsFilter(job_name=COMPARE_MODELS, statuses=list(_OPEN))
+    if instance.get_runs(comparing, limit=1):
+        return dg.SkipReason("a comparison is still running")
     return dg.RunRequest(run_key=f"after/{scored.storage_id}")
 
 
@@ -202,9 +205,8 @@ def closing_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     )
     def close_dead(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         from hc_orchestration.resources.closing import dead_runs
-        from hc_orchestration.storage.workspace import Workspace
 
-        dead = dead_runs(context.instance, Workspace(settings).records)
+        dead = dead_runs(context.instance)
         for each in dead:
             run = context.instance.get_run_by_id(each.run_id)
             if run is not None and not run.is_finished:

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import dagster as dg
-
 from hc_orchestration.errors import HcError
 from hc_orchestration.home import prepare_home
 from hc_orchestration.processes import ProcessIdentity
+from hc_orchestration.runs import dagster_instance
 from hc_orchestration.settings import Settings
 from hc_orchestration.tracking.client import MlflowStore, open_client
 
@@ -147,7 +146,7 @@ def reload_definitions(settings: Settings) -> str:
 
 def _make_dagster_stores() -> None:
     """Touch every store of a new instance, so that web server and daemon do not race to make it."""
-    with dg.DagsterInstance.get() as instance:
+    with dagster_instance() as instance:
         instance.get_runs(limit=1)
         instance.all_asset_keys()
         instance.all_instigator_state()

@@ -4,6 +4,7 @@ Assets are reported as materialized, and runs made by jobs that only have the na
 ones: what counts here is what schedule and sensors make of them.
 """
 
+import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -195,6 +196,10 @@ def test_a_comparison_follows_evaluations_by_hand_when_the_last_is_over(
 
     assert asked.startswith("after/")
     assert tick(location, COMPARE, instance) == [asked]  # the same key: no second run
+    compare = build_definitions(settings).resolve_job_def("compare_models")
+    run = instance.create_run_for_job(compare, status=dg.DagsterRunStatus.STARTED)
+    assert tick(location, COMPARE, instance) == ["a comparison is still running"]
+    instance.report_run_failed(run)
     materialized(instance, "model_comparison")
     assert tick(location, COMPARE, instance) == NOTHING_SCORED
     materialized(instance, "evaluation_metrics", RULER)
@@ -242,17 +247,26 @@ def test_a_run_whose_process_is_gone_is_reported_as_failed(
     living = ProcessIdentity.current()
     dead = ProcessIdentity(living.host, living.pid, living.started - 1000)
     job = build_definitions(settings).resolve_job_def("evaluate_model")
+    first, second, third = (str(uuid.uuid4()) for _ in range(3))
     runs = [
         instance.create_run_for_job(
-            job, tags=process.as_tags(), status=dg.DagsterRunStatus.STARTED
+            job,
+            run_id=run_id,
+            tags=process.as_tags_of(of_run),
+            status=dg.DagsterRunStatus.STARTED,
         ).run_id
-        for process in (living, dead)
+        for process, run_id, of_run in (
+            (living, first, first),
+            (dead, second, second),
+            (dead, third, second),  # repeats it, in a process that has not said so yet
+        )
     ]
 
     assert tick(location, "close_dead_runs", instance) == ["1 runs had lost their process"]
 
     found = [run.status for run_id in runs if (run := instance.get_run_by_id(run_id))]
-    assert found == [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE]
+    open_still = dg.DagsterRunStatus.STARTED
+    assert found == [open_still, dg.DagsterRunStatus.FAILURE, open_still]
     assert tick(location, "close_dead_runs", instance) == ["0 runs had lost their process"]
 
 

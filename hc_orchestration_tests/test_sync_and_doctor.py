@@ -1,9 +1,13 @@
 """`hc mlflow sync`, `hc doctor` and the sensor: what MLflow lacks is told once, and said."""
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 
 from hc_orchestration.errors import TrackingError
@@ -154,6 +158,11 @@ def test_a_process_is_known_by_its_start_not_only_by_its_number() -> None:
     assert ProcessIdentity(living.host, living.pid, living.started - 60).gone
     assert ProcessIdentity(living.host, 2**22 + 1, 0).gone
     assert not ProcessIdentity("another-machine", 2**22 + 1, 0).gone
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert ProcessIdentity(living.host, ended.pid, 0).gone  # though it still has its number
+    ended.wait()
     assert ProcessIdentity.from_tags({}) is None
     assert ProcessIdentity.from_tags({"hc.host": "h", "hc.pid": "7"}) == ProcessIdentity("h", 7, 0)
 

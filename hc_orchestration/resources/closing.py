@@ -80,16 +80,15 @@ def evaluation_of_run(records: Records, run: dg.DagsterRun) -> EvaluationRecord 
     return None
 
 
-def dead_runs(instance: dg.DagsterInstance, records: Records) -> list[DeadRun]:
-    """Open Dagster runs of this machine whose process is gone; Dagster cannot notice those itself.
+def dead_runs(instance: dg.DagsterInstance) -> list[DeadRun]:
+    """Open Dagster runs of this machine whose process is gone.
 
-    The process of a run is known from the record of its evaluation, else from the tags of `hc`.
+    Dagster's code server notices when the process of a run dies, but not when it died with it. A
+    run that was launched and has not begun has no process yet; Dagster gives it up after a while.
     """
-    known = {record.run.dagster_run_id: record.run for record in records.all() if record.run}
     dead = []
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=list(_OPEN))):
-        part = known.get(run.run_id)
-        process = part.process if part else ProcessIdentity.from_tags(dict(run.tags))
+        process = ProcessIdentity.of_run(run.run_id, dict(run.tags))
         if process is not None and process.gone:
             dead.append(DeadRun(run.run_id, process.pid))
     return dead

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
+from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             mlflow_url=settings.mlflow_url,
             signing_key=str(settings.signing_key or ""),
         )
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Tag the run with its process, by which it is known as dead when that is gone."""
+        run, instance = context.run, context.instance
+        if run is not None and instance is not None:
+            tags = ProcessIdentity.current().as_tags_of(run.run_id)
+            instance.add_run_tags(run.run_id, tags)
 
     def open(self) -> "Workspace":
         """The workspace, its study and catalogue read anew."""

@@ -42,6 +42,9 @@ _PROPERTIES = {
     # Delta would forget versions after 30 days; records name versions, and are read years later.
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",
+    # A reader takes the last checkpoint and each commit since: at Delta's 100, an object store was
+    # asked for thousands of files an evaluation.
+    "delta.checkpointInterval": "10",
 }
 _FORGET = {
     **_PROPERTIES,

@@ -41,6 +41,11 @@ class MlflowServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self.launch()
+        self.await_health()
+
+    def launch(self) -> None:
+        """Start it; it answers a while later."""
         environment = {
             **os.environ,
             "MLFLOW_AUTH_CONFIG_PATH": str(self.folder / "auth.ini"),
@@ -60,6 +65,10 @@ class MlflowServer:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def await_health(self) -> None:
+        """Wait until it answers; kill it when it does not."""
+        assert self._process, "it was not launched"
         try:
             self._wait(self._process, time.monotonic() + 240)
         except BaseException:

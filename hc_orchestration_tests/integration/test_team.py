@@ -1,37 +1,55 @@
 """A team's topology as processes: PostgreSQL, MLflow with login, S3, and Dagster in three parts.
 
-Dagster is set up by `dagster.yaml` and `workspace.yaml` of deploy/, as `compose.yaml` does.
+Dagster is set up by `dagster.yaml` and `workspace.yaml` of deploy/, as `compose.yaml` does, only
+that its daemons and our sensors look more often.
 """
 
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
-from hc_orchestration.settings import Settings
-from hc_orchestration.storage.records import EvaluationRecord, Status
+from hc_orchestration.storage.entities import entities_table
+from hc_orchestration.storage.metrics import metrics_table
+from hc_orchestration.storage.records import Status
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration_tests.conftest import CATALOGUE, NOTES, RULER, STUDY, TERMS, write_notes
 from hc_orchestration_tests.integration.servers import PASSWORD, USER, MlflowServer, free_port
-from hc_orchestration_tests.integration.test_backfill import graphql
+from hc_orchestration_tests.integration.team import (
+    DEPLOY,
+    HELD,
+    HELD_MODEL,
+    OVER,
+    RUNS,
+    SELECTOR,
+    Team,
+    answers,
+    eventually,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("team")]
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
-ADDED = "added-1.0"
+ADDED, TWIN = "added-1.0", "twin-1.0"
 ADDED_ENTRY = "  - {name: added, version: '1.0', loader: lexicon, source: {path: added.tsv}}\n"
-SELECTOR = {
-    "repositoryLocationName": "hc_orchestration",
-    "repositoryName": "__repository__",
+LATER_ENTRIES = (
+    ADDED_ENTRY
+    + ADDED_ENTRY.replace("name: added", "name: twin")
+    + """\
+  - {name: held, version: '1.0', loader: 'held_model:make'}
+"""
+)
+NIGHTLY = ("evaluate_after_corpus", "compare_after_evaluations")
+QUICK = {
+    "  poll_interval_seconds: 30": "  poll_interval_seconds: 5",
+    "start_timeout_seconds: 180": "start_timeout_seconds: 60",
+    "user_code_failure_retry_delay: 15": "user_code_failure_retry_delay: 2",
+    "dequeue_interval_seconds: 2": "dequeue_interval_seconds: 1",
 }
 LAUNCH = """
 mutation($params: ExecutionParams!) {
@@ -40,102 +58,11 @@ mutation($params: ExecutionParams!) {
   }
 }
 """
-SWITCH_ON = """
-mutation($selector: SensorSelector!) {
-  startSensor(sensorSelector: $selector) { __typename ... on PythonError { message } }
-}
-"""
-RELOAD = """
-mutation { reloadRepositoryLocation(repositoryLocationName: "hc_orchestration") { __typename } }
-"""
-RUNS = """
-query { runsOrError { ... on Runs { results { pipelineName status tags { key value } } } } }
-"""
-
-
-def eventually(what: Callable[[], Any], seconds: float = 120) -> Any:
-    """The first true answer."""
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"nothing came within {seconds} s"
-        time.sleep(0.5)
-    return found
 
 
 def with_driver(uri: str) -> str:
     """The URI of a database with the driver that SQLAlchemy is to take."""
     return uri.replace("postgresql://", "postgresql+psycopg2://", 1)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@dataclass
-class Team:
-    """The processes of one deployment, each in a process group of its own."""
-
-    folder: Path
-    environment: dict[str, str]
-    web_port: int = field(default_factory=free_port)
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    @property
-    def settings(self) -> Settings:
-        return Settings.from_environment(self.environment)
-
-    def start(self, name: str, *arguments: str, port: int | None = None) -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                env={**os.environ, **self.environment},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd=self.folder,
-            )
-        if port is not None:
-            eventually(lambda: answers(port) or self.processes[name].poll() is not None)
-            assert answers(port), (self.folder / f"{name}.log").read_text("utf-8")[-2_000:]
-
-    def kill(self, name: str) -> None:
-        """As a power cut: the service and all that it began."""
-        os.killpg(self.processes[name].pid, signal.SIGKILL)
-        self.processes.pop(name).wait()
-
-    def start_code(self) -> None:
-        port = self.environment["DAGSTER_CODE_PORT"]
-        where = ("-h", "127.0.0.1", "-p", port, "-m", "hc_orchestration.definitions")
-        self.start("code", "dagster", "code-server", "start", *where, port=int(port))
-
-    def start_daemon(self) -> None:
-        self.start("daemon", "hc_orchestration.daemon", "run", "-w", str(DEPLOY / "workspace.yaml"))
-
-    def start_webserver(self) -> None:
-        where = ("-h", "127.0.0.1", "-p", str(self.web_port))
-        workspace = ("-w", str(DEPLOY / "workspace.yaml"))
-        self.start("webserver", "dagster_webserver", *where, *workspace, port=self.web_port)
-
-    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        return graphql(self.web_port, query, variables)
-
-    def statuses(self, job: str) -> list[str]:
-        runs = self.ask(RUNS)["runsOrError"]["results"]
-        return [run["status"] for run in runs if run["pipelineName"] == job]
-
-    def records(self, key: str) -> list[EvaluationRecord]:
-        return Workspace(self.settings).records.of_model(key)
-
-    def finished(self, key: str) -> bool:
-        return any(record.state is Status.FINISHED for record in self.records(key))
-
-    def add_model(self) -> None:
-        """One more in the catalogue, which the location is asked to read again."""
-        catalogue = self.settings.catalogue
-        catalogue.write_text(CATALOGUE + ADDED_ENTRY, encoding="utf-8")
-        answer = self.ask(RELOAD)["reloadRepositoryLocation"]
-        assert answer["__typename"] == "WorkspaceLocationEntry", answer
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +119,7 @@ def team(
     databases: Callable[[str], str],
     rule_model: Path,
 ) -> Iterator[Team]:
-    """All services, the sensors switched on."""
+    """All services."""
     del s3
     import shutil
 
@@ -206,9 +133,12 @@ def team(
     (data / "terms.tsv").write_text("DISEASE\tasthma\nCHEMICAL\tmetformin\n", encoding="utf-8")
     (data / "added.tsv").write_text("DISEASE\tgout\n", encoding="utf-8")
     shutil.copytree(rule_model, data / "ruler")
+    (data / "held_model.py").write_text(HELD_MODEL, encoding="utf-8")
     text = (DEPLOY / "dagster.yaml").read_text(encoding="utf-8")
-    quick = text.replace("poll_interval_seconds: 30", "poll_interval_seconds: 2")
-    (dagster_home / "dagster.yaml").write_text(quick, encoding="utf-8")
+    for usual, quick in QUICK.items():
+        assert usual in text, usual
+        text = text.replace(usual, quick)
+    (dagster_home / "dagster.yaml").write_text(text, encoding="utf-8")
     mlflow = MlflowServer(
         tmp_path_factory.mktemp("mlflow"),
         with_driver(databases("mlflow")),
@@ -217,6 +147,7 @@ def team(
     environment = {
         "DAGSTER_HOME": str(dagster_home),
         "DAGSTER_POSTGRES_URL": with_driver(databases("dagster")),
+        "DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS": "1",
         "DAGSTER_CODE_HOST": "127.0.0.1",
         "DAGSTER_CODE_PORT": str(free_port()),
         "HC_HOME": str(folder / "home"),
@@ -229,17 +160,13 @@ def team(
     }
     made = Team(folder, environment)
     try:
-        mlflow.start()
+        mlflow.launch()
+        make_schema(environment)
         made.start_code()
-        made.start_webserver()  # makes Dagster's schema before the daemon needs it
+        made.start_webserver()
         made.start_daemon()
-        for sensor in (
-            "evaluate_after_corpus",
-            "evaluate_new_models",
-            "compare_after_evaluations",
-        ):
-            answer = made.ask(SWITCH_ON, selector={**SELECTOR, "sensorName": sensor})
-            assert answer["startSensor"]["__typename"] == "Sensor", answer
+        made.await_port("webserver", made.web_port)
+        mlflow.await_health()
         yield made
     finally:
         for name in list(made.processes):
@@ -247,9 +174,22 @@ def team(
         mlflow.kill()
 
 
+def make_schema(environment: dict[str, str]) -> None:
+    """Make Dagster's tables once, so that its three parts do not race to make them."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in environment.items():
+            patched.setenv(name, value)
+        with dg.DagsterInstance.get() as instance:
+            instance.get_runs(limit=1)
+            instance.all_asset_keys()
+            instance.all_instigator_state()
+
+
 @pytest.fixture(scope="module")
 def night(team: Team) -> Team:
-    """The services after the first night."""
+    """The services after the first night; no sensor begins work any more."""
+    for sensor in NIGHTLY:
+        team.switch_on(sensor)
     params = {
         "selector": {**SELECTOR, "jobName": "refresh_corpus"},
         "executionMetadata": {"tags": [{"key": "hc.nightly", "value": "2026-01-02"}]},
@@ -257,8 +197,80 @@ def night(team: Team) -> Team:
     launched = team.ask(LAUNCH, params=params)["launchPipelineExecution"]
     assert launched["__typename"] == "LaunchRunSuccess", launched
 
-    eventually(lambda: "SUCCESS" in team.statuses("compare_models"), 600)
+    eventually(lambda: team.statuses("compare_models") == ["SUCCESS"], 600)
+    for sensor in NIGHTLY:
+        team.switch_off(sensor)
     return team
+
+
+@pytest.fixture(scope="module")
+def added(night: Team) -> Team:
+    """One more model in the catalogue, which the sensor has had evaluated."""
+    night.catalogue(CATALOGUE + ADDED_ENTRY)
+    night.switch_on("evaluate_new_models")
+    eventually(lambda: night.records(ADDED))
+    night.switch_off("evaluate_new_models")
+
+    eventually(lambda: [r.state for r in night.records(ADDED)] == [Status.FINISHED], 600)
+    return night
+
+
+@pytest.fixture(scope="module")
+def by_hand(added: Team) -> Team:
+    """More models, which nobody has evaluated yet."""
+    added.catalogue(CATALOGUE + LATER_ENTRIES)
+    return added
+
+
+def nothing_open(team: Team) -> bool:
+    return {run["status"] for run in team.ask(RUNS)["runsOrError"]["results"]} <= OVER
+
+
+def evaluations(team: Team, *keys: str) -> dict[str, int]:
+    """How many evaluations of each model there are; all finished, and each thing there once.
+
+    A sensor that told MLflow of a record while a run did leaves it to `mlflow_sync` to tell it all.
+    """
+    eventually(lambda: nothing_open(team))
+    workspace = Workspace(team.settings)
+    eventually(lambda: all(record.projected for key in keys for record in team.records(key)))
+    counts = {}
+    for key in keys:
+        records = workspace.records.of_model(key)
+        assert {record.state for record in records} <= {Status.FINISHED}
+        for table in (entities_table(key), metrics_table(key)):
+            rows = workspace.delta.scan(table).select(table.keys).collect()
+            assert rows.is_unique().all(), table.path
+        shown = team.mlflow_runs(key)
+        assert {run.info.status for run in shown} <= {"FINISHED"}
+        identities = sorted(run.data.tags["hc.evaluation_id"] for run in shown)
+        assert identities == sorted(record.evaluation_id for record in records)
+        counts[key] = len(records)
+    return counts
+
+
+def result(team: Team, key: str) -> dict[str, Any]:
+    """What two evaluations of a model have made, ids, times and its name aside."""
+    workspace = Workspace(team.settings)
+    records = workspace.records.of_model(key)
+    entities, scores = (
+        workspace.delta.scan(table).drop(identity).collect()
+        for table, identity in (
+            (entities_table(key), "model_fingerprint"),
+            (metrics_table(key), "evaluation_digest"),
+        )
+    )
+    times = ("seconds", "notes_per_second")
+    return {
+        "entities": entities.sort("note_id").to_dicts(),
+        "scores": scores.sort(metrics_table(key).keys[1:]).to_dicts(),
+        "unchanged": [record.metrics and record.metrics.inputs_unchanged for record in records],
+        "provenance": len({r.provenance.file.sha256 for r in records if r.provenance}),
+        "shown": [
+            {name: value for name, value in run.data.metrics.items() if name not in times}
+            for run in team.mlflow_runs(key)
+        ],
+    }
 
 
 def test_a_night_evaluates_every_present_model_and_compares_them(night: Team) -> None:
@@ -272,12 +284,43 @@ def test_a_night_evaluates_every_present_model_and_compares_them(night: Team) ->
     assert PASSWORD not in str(night.ask(RUNS))
 
 
-def test_a_model_that_is_added_is_evaluated_once(night: Team) -> None:
-    night.add_model()
+def test_a_model_that_is_added_is_evaluated_once(added: Team) -> None:
+    assert len(added.records(ADDED)) == 1
 
-    eventually(lambda: night.finished(ADDED), 600)
 
-    assert len(night.records(ADDED)) == 1
+def test_backfills_of_one_model_at_once_outlive_the_daemon(by_hand: Team) -> None:
+    """The other model of the same terms is evaluated once before and once now: no difference."""
+    with by_hand.held() as extracting:
+        backfill, again = by_hand.backfill(HELD, TWIN, ADDED), by_hand.backfill(TWIN)
+        eventually(extracting.exists)
+        by_hand.kill("daemon")
+        assert by_hand.backfill_status(backfill) == "REQUESTED"
+
+    by_hand.start_daemon()
+
+    by_hand.await_success(backfill, again)
+    assert by_hand.runs_of(backfill) == [(key, "SUCCESS") for key in (ADDED, HELD, TWIN)]
+    assert by_hand.runs_of(again) == [(TWIN, "SUCCESS")]
+    assert evaluations(by_hand, HELD, TWIN, ADDED) == {HELD: 1, TWIN: 2, ADDED: 2}
+    assert result(by_hand, TWIN) == result(by_hand, ADDED)
+
+
+def test_a_backfill_outlives_the_code_server(by_hand: Team) -> None:
+    """The runs that died with it are found and run again; they are the same evaluations."""
+    models = (HELD, TERMS)
+    before = evaluations(by_hand, *models)
+    with by_hand.held() as extracting:
+        backfill = by_hand.backfill(*models)
+        eventually(extracting.exists)
+        by_hand.kill("code")
+
+    by_hand.start_code()
+
+    by_hand.await_success(backfill)
+    runs = by_hand.runs_of(backfill)
+    assert [status for key, status in runs if key == HELD] == ["FAILURE", "SUCCESS"]
+    assert sorted(key for key, status in runs if status == "SUCCESS") == sorted(models)
+    assert evaluations(by_hand, *models) == {key: before[key] + 1 for key in models}
 
 
 def test_a_wrong_password_is_a_clear_failure_and_loses_nothing(night: Team) -> None:

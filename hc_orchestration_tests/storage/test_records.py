@@ -146,3 +146,28 @@ def test_an_evaluation_without_a_record_is_none_or_an_error(store: DeltaStore) -
     assert Records(store).read("e9") is None
     with pytest.raises(StorageError, match="evaluation e9 has no record"):
         Records(store).required("e9")
+
+
+def test_many_small_files_are_made_one_and_no_record_changes(store: DeltaStore) -> None:
+    records = Records(store)
+    for number in range(31):
+        records.append(f"e{number % 3}", "terms-1", run_part(), done=(CHAIN[number % 4],))
+    records.compact()
+    assert store.files(EVALUATIONS) == 31  # too few to be worth it
+    records.append("e0", "terms-1", status(Status.FINISHED))
+    before = records.all()
+
+    records.compact()
+
+    assert store.files(EVALUATIONS) == 1
+    assert records.all() == before
+
+
+def test_a_reader_of_a_table_opens_few_files_of_its_log(store: DeltaStore) -> None:
+    records = Records(store)
+    for _ in range(12):
+        records.append("e1", "terms-1", status(Status.RUNNING))
+
+    log = Path(store.uri(EVALUATIONS)) / "_delta_log"
+
+    assert list(log.glob("*.checkpoint.parquet"))
