@@ -153,8 +153,6 @@ class EvaluationStep:
         left = [step for step in self.record.remaining if step != self.step]
         closing = [] if left else [StatusPart(status=Status.FINISHED, at=datetime.now(UTC))]
         self._append(*parts, *closing, done=(self.step,))
-        if closing:
-            self.workspace.records.compact()
         return not left
 
     def fail(self, status: "Status", error_class: str, message: str | None) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SMALL_FILES = 64
+_SMALL_FILES = 32
 _INSERTS = "hc_orchestration.insert_missing"
 _ATTEMPTS = 12
 _FIRST_PAUSE_S = 0.02

@@ -6,7 +6,6 @@ evaluation (MLflow, Provenance, the command line) is derived from its record.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple, Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from hc_orchestration.errors import BusyStorageError, StorageError
+from hc_orchestration.errors import StorageError
 from hc_orchestration.healthcare.contexts import HealthcareRunContext
 from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.scoring.gates import GateOutcome, GateResult
@@ -346,7 +345,6 @@ class EvaluationRecord(BaseModel):
 
 
 DONE = "done"
-_SMALL_FILES = 32  # about what two evaluations leave
 _KINDS: tuple[type[RecordPart], ...] = (
     RunPart,
     InputsPart,
@@ -394,15 +392,6 @@ class Records:
         self._append(
             [(owner, model_key, row.part_name(), row.model_dump_json()) for owner, row in rows]
         )
-
-    def compact(self) -> None:
-        """Make one file of many small ones: every commit leaves one, and a reader opens them all.
-
-        When others keep committing, the next evaluation does it.
-        """
-        with suppress(BusyStorageError):
-            if (self._store.files(EVALUATIONS) or 0) >= _SMALL_FILES:
-                self._store.compact(EVALUATIONS)
 
     def listed(self, model_key: str | None = None) -> list[ListedRecord]:
         """Every record that was ever made, once and oldest first; of a model or of all.

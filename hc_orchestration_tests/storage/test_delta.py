@@ -47,7 +47,7 @@ def test_appended_rows_are_added_and_each_append_is_a_version(store: DeltaStore)
 def test_many_small_appends_stay_few_files_and_lose_nothing(store: DeltaStore) -> None:
     versions = [store.append(THINGS, things(**{f"n{n}": n})) for n in range(150)]
 
-    assert (store.files(THINGS) or 0) < 64
+    assert (store.files(THINGS) or 0) < 32
     for n in (0, 62, 63, 64, 149):
         assert sorted(stored(store, versions[n]).values()) == list(range(n + 1))
 
