@@ -187,7 +187,7 @@ def test_a_signal_whose_exception_was_replaced_still_interrupts(
     run_job("refresh_corpus")
     tried = []
 
-    def swallowed(step: EvaluationStep) -> None:
+    def swallowed(step: EvaluationStep, _: object) -> None:
         tried.append(step.key)
         try:
             signal.raise_signal(number)
@@ -224,7 +224,7 @@ def test_an_interrupt_that_no_step_recorded_is_closed_as_killed(
 def test_a_failure_that_no_step_recorded_is_closed_as_failed_and_says_so_truly(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "extract", lambda _: 1 / 0)
+    monkeypatch.setattr(steps, "extract", lambda *_: 1 / 0)
     monkeypatch.setattr(EvaluationStep, "fail", lambda *_: None)
 
     report = evaluate.run_evaluation(settings, [TERMS], everything=False, say=str)

@@ -1,6 +1,7 @@
 """A real MLflow server with login on a real PostgreSQL, which tests may kill and bring back."""
 
 import base64
+import contextlib
 import os
 import signal
 import socket
@@ -84,7 +85,8 @@ class MlflowServer:
     def kill(self) -> None:
         """Kill the server and its workers at once, as a power cut would."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 

@@ -24,6 +24,7 @@ def _on_postgres(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def guarded(postgres: str, postgres_folder: Path) -> str:
     """The URL of Dagster's database, `PASSWORD` in the place of the password."""
+    del postgres  # started with it
     import pgserver
 
     server = pgserver.get_server(postgres_folder)
@@ -31,7 +32,9 @@ def guarded(postgres: str, postgres_folder: Path) -> str:
     rules = postgres_folder / "pg_hba.conf"
     rules.write_text("local all guarded scram-sha-256\n" + rules.read_text("utf-8"), "utf-8")
     server.psql("select pg_reload_conf();")
-    return postgres.replace("postgres:@", "guarded:PASSWORD@", 1)
+    server.psql("create database dagster;")  # MLflow's tables have the same names
+    uri = str(server.get_uri("dagster"))
+    return uri.replace("postgresql://postgres:@", "postgresql+psycopg2://guarded:PASSWORD@", 1)
 
 
 def test_a_wrong_password_is_named_and_never_shown(

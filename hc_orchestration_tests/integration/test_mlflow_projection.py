@@ -185,9 +185,9 @@ def test_a_retried_step_with_a_changed_param_keeps_one_run(
     real = steps.extract
     attempts = []
 
-    def flaky(step: Any) -> Any:
+    def flaky(step: Any, cluster: object) -> Any:
         attempts.append(step.context.retry_number)
-        inputs, extraction = real(step)
+        inputs, extraction = real(step, cluster)
         if len(attempts) == 1:
             step.finish(inputs, extraction.model_copy(update={"extracted": 5}))
             raise dg.RetryRequested(max_retries=1)
