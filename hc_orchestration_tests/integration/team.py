@@ -62,7 +62,7 @@ def make(options):
 """
 
 
-def eventually(what: Callable[[], Any], seconds: float = 120) -> Any:
+def eventually(what: Callable[[], Any], seconds: float = 600) -> Any:
     """The first true answer."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
@@ -167,7 +167,7 @@ class Team:
             assert statuses <= {"REQUESTED", "COMPLETED_SUCCESS"}, statuses
             return statuses == {"COMPLETED_SUCCESS"}
 
-        eventually(over, 300)
+        eventually(over, 900)
 
     def runs_of(self, backfill: str) -> list[tuple[str, str]]:
         """Model and status of each run of a backfill."""
