@@ -17,7 +17,7 @@ from hc_orchestration.settings import Settings
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _INTERRUPTED = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt"})
-_LOGIN = ("authentication failed", "no password supplied", "pg_hba.conf", "role")
+_LOGIN = ("authentication failed", "no password supplied", "pg_hba.conf", 'role "')
 _log = logging.getLogger(__name__)
 _STOP = (signal.SIGINT, signal.SIGTERM)
 
@@ -54,6 +54,14 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         raise _unopened(" ".join(map(str, causes))) from None
     with instance:
         yield instance
+
+
+def make_dagster_stores() -> None:
+    """Touch every store of a new instance, so that web server and daemon do not race to make it."""
+    with dagster_instance() as instance:
+        instance.get_runs(limit=1)
+        instance.all_asset_keys()
+        instance.all_instigator_state()
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from hc_orchestration.errors import HcError
 from hc_orchestration.home import prepare_home
 from hc_orchestration.processes import ProcessIdentity
-from hc_orchestration.runs import dagster_instance
+from hc_orchestration.runs import make_dagster_stores
 from hc_orchestration.settings import Settings
 from hc_orchestration.tracking.client import MlflowStore, open_client
 
@@ -63,7 +63,7 @@ def serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
         UiError: A port is taken, or a service stopped by itself; the message names its log.
     """
     prepare_home(settings)
-    _make_dagster_stores()
+    make_dagster_stores()
     open_client(MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url))
     wanted = services(settings, dagster_port, mlflow_port)
     for service in wanted:
@@ -142,14 +142,6 @@ def reload_definitions(settings: Settings) -> str:
             return f"reloaded at http://{HOST}:{port}"
         why = told.failure_type or "unknown reason"
     return f"not reloaded at http://{HOST}:{port} ({why}). Press Reload in Deployment there"
-
-
-def _make_dagster_stores() -> None:
-    """Touch every store of a new instance, so that web server and daemon do not race to make it."""
-    with dagster_instance() as instance:
-        instance.get_runs(limit=1)
-        instance.all_asset_keys()
-        instance.all_instigator_state()
 
 
 def _mlflow_page(settings: Settings, environment: Mapping[str, str]) -> str:

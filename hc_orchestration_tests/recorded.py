@@ -53,7 +53,7 @@ def evaluated(workspace: Workspace, key: str, run_id: str) -> ProvenancePart:
     )
     records = workspace.records
     records.append(step.evaluation_id, key, begun)
-    records.append(step.evaluation_id, key, *extract(step), done=("extracted_entities",))
+    records.append(step.evaluation_id, key, *extract(step, None), done=("extracted_entities",))
     inputs, metrics, gates, _ = score(step)
     records.append(step.evaluation_id, key, inputs, metrics, gates, done=("evaluation_metrics",))
     copied, part = record_provenance(step)

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     from hc_orchestration.resources.evaluation import EvaluationStep
 
 
-def extract(
-    step: "EvaluationStep", ray_cluster: object = None
-) -> tuple[InputsPart, ExtractionPart]:
+def extract(step: "EvaluationStep", ray_cluster: object) -> tuple[InputsPart, ExtractionPart]:
     """Pin the inputs and extract what is missing.
 
     Args:

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SMALL_FILES = 32
+_FILES_OF_APPENDS = 32
+"""A table of appends that has so many files is rewritten as one, by who made the last."""
+
 _INSERTS = "hc_orchestration.insert_missing"
 _ATTEMPTS = 12
 _FIRST_PAUSE_S = 0.02
@@ -92,7 +94,7 @@ class DeltaStore:
             # A table made by an older version of this package gets the new columns.
             write_deltalake(table, rows, mode="append", schema_mode="merge")
             version = table.version()
-            if len(table.file_uris()) >= _SMALL_FILES:
+            if len(table.file_uris()) >= _FILES_OF_APPENDS:
                 with suppress(DeltaError):  # the rows are stored; the next append tries again
                     table.optimize.compact()
             return version

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import EvaluationRecord
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration_tests.integration import team_daemon, team_location
-from hc_orchestration_tests.integration.servers import free_port
+from hc_orchestration_tests.integration.servers import answers, free_port
 from hc_orchestration_tests.integration.test_backfill import BACKFILL, CHAIN, STATUS, graphql
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -69,11 +68,6 @@ def eventually(what: Callable[[], Any], seconds: float = 600) -> Any:
         assert time.monotonic() < deadline, f"nothing came within {seconds} s"
         time.sleep(0.2)
     return found
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @dataclass

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import Status
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration_tests.conftest import CATALOGUE, RULER, TERMS
+from hc_orchestration_tests.integration.servers import answers, free_port
 
 NEW = "added-1.0"
 CHAIN = ("model_files", "extracted_entities", "evaluation_metrics", "provenance")
@@ -41,12 +41,6 @@ query($id: String!) {
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def graphql(port: int, query: str, variables: dict[str, Any]) -> dict[str, Any]:
     body = json.dumps({"query": query, "variables": variables}).encode()
     request = urllib.request.Request(
@@ -63,11 +57,6 @@ def wait_until(what: Callable[[], bool], seconds: float, process: subprocess.Pop
         assert process.poll() is None, "hc ui stopped by itself"
         assert time.monotonic() < deadline, f"nothing came within {seconds} s"
         time.sleep(0.5)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration_tests.browser import browser
 from hc_orchestration_tests.conftest import RULER, TERMS
 from hc_orchestration_tests.integration.servers import free_port
+from hc_orchestration_tests.integration.team import eventually
 from hc_orchestration_tests.integration.test_backfill import answers, wait_until
-from hc_orchestration_tests.integration.test_team import eventually
 
 __all__ = ["browser"]
 pytestmark = pytest.mark.integration

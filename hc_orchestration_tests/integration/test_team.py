@@ -12,15 +12,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 
+from hc_orchestration.runs import make_dagster_stores
 from hc_orchestration.storage.entities import entities_table
 from hc_orchestration.storage.metrics import metrics_table
 from hc_orchestration.storage.records import Status
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration_tests.conftest import CATALOGUE, NOTES, RULER, STUDY, TERMS, write_notes
-from hc_orchestration_tests.integration.servers import PASSWORD, USER, MlflowServer, free_port
+from hc_orchestration_tests.integration.servers import (
+    PASSWORD,
+    USER,
+    MlflowServer,
+    answers,
+    free_port,
+)
 from hc_orchestration_tests.integration.team import (
     DEPLOY,
     HELD,
@@ -29,7 +35,6 @@ from hc_orchestration_tests.integration.team import (
     RUNS,
     SELECTOR,
     Team,
-    answers,
     eventually,
 )
 
@@ -179,10 +184,7 @@ def make_schema(environment: dict[str, str]) -> None:
     with pytest.MonkeyPatch.context() as patched:
         for name, value in environment.items():
             patched.setenv(name, value)
-        with dg.DagsterInstance.get() as instance:
-            instance.get_runs(limit=1)
-            instance.all_asset_keys()
-            instance.all_instigator_state()
+        make_dagster_stores()
 
 
 @pytest.fixture(scope="module")
