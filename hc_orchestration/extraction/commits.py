@@ -13,7 +13,8 @@ _SHORTEST_S = 2.0
 _COMPUTED_PER_COMMITTED = 20
 """A commit reads the keys of the table: as that grows it takes longer, and so does the pause."""
 
-_NOTES = 20_000
+_NOTES = 4_000
+"""So many are committed whatever the time: until then their spans are in memory."""
 _WAITING = 64
 
 

@@ -33,6 +33,8 @@ def _extract(
 ) -> list[NoteEntities]:
     try:
         found = model.extract([note.text for note in batch])
+    except ModelError:  # no fault of a note: it could not be loaded again
+        raise
     except Exception as error:  # noqa: BLE001 - a model may raise anything
         if len(batch) == 1:
             unprocessed.append(Unprocessed(batch[0].note_id, f"raised {type(error).__name__}"))

@@ -180,6 +180,10 @@ class CorpusTables:
         """The notes of a version, text included."""
         return self._store.scan(NOTES, version)
 
+    def texts(self, version: int, batch: int) -> Iterator[pl.DataFrame]:
+        """note_id, text and text_sha256 of a version's notes, at most `batch` at a time."""
+        return self._store.stream(NOTES, ["note_id", "text", "text_sha256"], version, batch)
+
     def note_files(self, version: int) -> list[str]:
         """Where the Parquet files of a version's notes are."""
         return self._store.file_uris(NOTES, version)

@@ -16,6 +16,7 @@ import polars as pl
 from deltalake import (
     CommitProperties,
     DeltaTable,
+    QueryBuilder,
     Transaction,
     WriterProperties,
     write_deltalake,
@@ -58,6 +59,7 @@ _REMEMBER = {
     **_PROPERTIES,
     "delta.deletedFileRetentionDuration": "interval 7 days",
 }
+_KEYS = 8_192
 _ROWS_A_GROUP = 2_048  # what a writer holds in memory before it encodes them
 
 
@@ -112,8 +114,10 @@ class DeltaStore:
         rows = frame.select(list(spec.schema)).unique(subset=keys, maintain_order=True)
 
         def write(table: DeltaTable) -> int:
-            there = pl.scan_delta(table).select(keys)
-            old = there.join(rows.lazy().select(keys), on=keys, how="semi").collect()
+            there = (
+                batch.join(rows, on=keys, how="semi") for batch in _batches(table, keys, _KEYS)
+            )
+            old = pl.concat([rows.clear().select(keys), *there])
             new = rows.join(old, on=keys, how="anti", maintain_order="left")
             if new.height:
                 following = Transaction(_INSERTS, table.version() + 1)
@@ -168,20 +172,9 @@ class DeltaStore:
         Raises:
             StorageError: There is no such version, or no longer.
         """
-        try:
-            table = DeltaTable(self.uri(spec), version=version)
-        except TableNotFoundError:
-            if version is None:
-                return spec.empty().lazy()
-            message = (
-                f"table {spec.path} has no version {version}: there is no such table, or a purge "
-                "removed that version."
-            )
-            raise StorageError(message) from None
-        except Exception as error:  # noqa: BLE001 - deltalake raises many things
-            which = "its newest version" if version is None else f"version {version}"
-            message = f"table {spec.path}: {which} cannot be read ({type(error).__name__})."
-            raise StorageError(message) from None
+        table = self._at(spec, version)
+        if table is None:
+            return spec.empty().lazy()
         rows = pl.scan_delta(table)
         there = {field.name for field in table.schema().fields}
         lacking = [
@@ -190,6 +183,21 @@ class DeltaStore:
             if name not in there  # written by an older version of this package
         ]
         return rows.with_columns(lacking).select(list(spec.schema))
+
+    def stream(
+        self, spec: TableSpec, columns: Sequence[str], version: int, size: int
+    ) -> Iterator[pl.DataFrame]:
+        """Some columns of a version, at most `size` rows at a time.
+
+        What `scan` gives is read by Polars, which fetches up to 128 groups of rows ahead: fast, but
+        the texts of a corpus are then in memory at once. This holds one batch.
+
+        Raises:
+            StorageError: There is no such version, or no longer.
+        """
+        table = self._at(spec, version)
+        if table is not None:
+            yield from _batches(table, columns, size)
 
     def version(self, spec: TableSpec) -> int | None:
         """The newest version of a table, or None when it does not exist."""
@@ -288,6 +296,23 @@ class DeltaStore:
         """Where a table lies."""
         return f"{self._root}/{spec.path}"
 
+    def _at(self, spec: TableSpec, version: int | None) -> DeltaTable | None:
+        """A table at a version; None when the newest is asked for and there is no table."""
+        try:
+            return DeltaTable(self.uri(spec), version=version)
+        except TableNotFoundError:
+            if version is None:
+                return None
+            message = (
+                f"table {spec.path} has no version {version}: there is no such table, or a purge "
+                "removed that version."
+            )
+            raise StorageError(message) from None
+        except Exception as error:  # noqa: BLE001 - deltalake raises many things
+            which = "its newest version" if version is None else f"version {version}"
+            message = f"table {spec.path}: {which} cannot be read ({type(error).__name__})."
+            raise StorageError(message) from None
+
     def _commit(self, spec: TableSpec, operation: Callable[[DeltaTable], T]) -> T:
         """Run a write on a freshly loaded table, again if another writer committed first.
 
@@ -317,6 +342,19 @@ class DeltaStore:
                 return DeltaTable.create(
                     uri, schema=_arrow_schema(spec), mode="ignore", configuration={**_PROPERTIES}
                 )
+
+
+def _batches(table: DeltaTable, columns: Sequence[str], size: int) -> Iterator[pl.DataFrame]:
+    """Some columns of a table, at most `size` rows at a time, holding little more than those."""
+    query = QueryBuilder(
+        {
+            "datafusion.execution.batch_size": str(size),
+            "datafusion.execution.target_partitions": "1",
+        }
+    ).register("rows", table)
+    names = ", ".join(f'"{name}"' for name in columns)
+    for batch in query.execute(f"SELECT {names} FROM rows"):  # noqa: S608 - names of our own
+        yield pl.DataFrame(batch)
 
 
 class _Stream:

@@ -9,8 +9,11 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from hc_orchestration.errors import ModelError
+from hc_orchestration.extraction.local import extract_batches
 from hc_orchestration.models.catalogue import ModelEntry, ModelSource
-from hc_orchestration.models.loaders import NerModel, load_model
+from hc_orchestration.models.loaders import LexiconModel, NerModel, load_model, vocabulary
+from hc_orchestration.models.loaders import lexicon as lexicon_module
+from hc_orchestration.models.predictions import NoteText
 from hc_orchestration.models.store import InstalledModel
 
 
@@ -147,7 +150,7 @@ class TestSpacy:
             nlp.initialize()
         nlp.to_disk(tmp_path)
         model = load_model(installed(tmp_path, "spacy"))
-        assert model._nlp.pipe_names == ["tok2vec", "ner"]  # type: ignore[attr-defined]
+        assert model.components == ("tok2vec", "ner")  # type: ignore[attr-defined]
         assert len(model.extract(["No asthma."])) == 1
 
     def test_named_components_are_run_and_no_others(self, tmp_path: Path) -> None:
@@ -210,3 +213,37 @@ class TestSpacy:
         assert logged.startswith("demo-1.0: [W095] ")
         assert "3.0.0" in logged
         assert "\n" not in logged
+
+
+class TestBoundedVocabulary:
+    """spaCy's memory of words, which would grow with the corpus."""
+
+    def test_model_is_loaded_again_when_it_remembers_too_much_and_finds_the_same(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(vocabulary, "MOST_STRINGS", 100)
+        (tmp_path / "terms.tsv").write_text("DISEASE\tasthma\n", encoding="utf-8")
+        loads = []
+
+        def load() -> LexiconModel:
+            loads.append(lexicon_module._load(installed(tmp_path, "lexicon")))
+            return loads[-1]
+
+        model = vocabulary.BoundedVocabulary(load)
+        assert len(loads) == 1
+        for number in range(300):
+            assert quoted(model, f"Asthma, see word{number}") == [("Asthma", "DISEASE")]
+        assert 2 < len(loads) < 30
+        assert max(loaded.strings for loaded in loads) < 100 + 10 + load().strings
+
+    def test_model_that_is_gone_when_it_is_loaded_again_is_no_fault_of_a_note(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(vocabulary, "MOST_STRINGS", 0)
+        model = lexicon(tmp_path, "DISEASE\tasthma")
+        batches = [[NoteText("n1", "Unheard of", "d1")], [NoteText("n2", "asthma", "d2")]]
+        results = extract_batches(model, batches)
+        next(results)
+        (tmp_path / "terms.tsv").unlink()
+        with pytest.raises(ModelError, match=r"terms\.tsv cannot be read"):
+            next(results)

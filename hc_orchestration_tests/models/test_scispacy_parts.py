@@ -115,8 +115,8 @@ def test_an_abbreviation_is_defined_for_its_own_note_only(tmp_path: Path) -> Non
 def test_the_sentence_segmenter_of_scispacy_runs_before_or_after_a_model(tmp_path: Path) -> None:
     """Its sentences end where it says: a doctor's title is no end."""
     model = pipeline(tmp_path, "pysbd_sentencizer")
-    assert model._nlp.pipe_names == ["entity_ruler", "pysbd_sentencizer"]  # type: ignore[attr-defined]
-    doc = model._nlp("Seen by Dr. Ito for asthma. Stable.")  # type: ignore[attr-defined]
+    assert model.components == ("entity_ruler", "pysbd_sentencizer")  # type: ignore[attr-defined]
+    doc = model._model._nlp("Seen by Dr. Ito for asthma. Stable.")  # type: ignore[attr-defined]
     assert [sentence.text for sentence in doc.sents] == ["Seen by Dr. Ito for asthma.", "Stable."]
     assert quoted(model, "Seen by Dr. Ito for asthma. Stable.") == [("asthma", "ENTITY")]
     assert quoted(lexicon(tmp_path, "pysbd_sentencizer"), "Has asthma. Well.") == [

@@ -12,6 +12,7 @@ from hc_orchestration.models.loaders.scispacy_parts import (
     concept_of,
     labelled_abbreviations,
 )
+from hc_orchestration.models.loaders.vocabulary import BoundedVocabulary
 from hc_orchestration.models.store import InstalledModel
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class LexiconModel:
         """The components that run after the terms are found."""
         return tuple(self._nlp.pipe_names)
 
+    @property
+    def strings(self) -> int:
+        """How many strings the vocabulary remembers."""
+        return len(self._nlp.vocab.strings)
+
     def extract(self, texts: Sequence[str]) -> list[list[ModelSpan]]:
         """See `NerModel.extract`; a term list has no scores."""
         return [self._spans(self._nlp.make_doc(text)) for text in texts]
@@ -68,12 +74,16 @@ def _described(span: "Span") -> ModelSpan:
     return span.start_char, span.end_char, span.label_, None, concept
 
 
-def load_lexicon(model: InstalledModel) -> LexiconModel:
+def load_lexicon(model: InstalledModel) -> BoundedVocabulary:
     """A model of `terms.tsv` in the model's folder, or of its only file.
 
     Raises:
         ModelError: The list cannot be read, is empty, or a named component is unknown.
     """
+    return BoundedVocabulary(lambda: _load(model))
+
+
+def _load(model: InstalledModel) -> LexiconModel:
     from spacy.lang.en import English
     from spacy.matcher import PhraseMatcher
 

@@ -12,6 +12,7 @@ from hc_orchestration.errors import ModelError
 from hc_orchestration.models.catalogue import SCISPACY_PARTS
 from hc_orchestration.models.loaders.protocol import CPU, ModelSpan
 from hc_orchestration.models.loaders.scispacy_parts import add_part
+from hc_orchestration.models.loaders.vocabulary import BoundedVocabulary
 from hc_orchestration.models.store import InstalledModel
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class SpacyModel:
         told = [label for pipe in pipes for label in getattr(pipe, "labels", ())]
         return tuple(sorted(set(told))) or None
 
+    @property
+    def strings(self) -> int:
+        """How many strings the vocabulary remembers."""
+        return len(self._nlp.vocab.strings)
+
     def extract(self, texts: Sequence[str]) -> list[list[ModelSpan]]:
         """See `NerModel.extract`; spaCy gives no scores.
 
@@ -67,12 +73,16 @@ class SpacyModel:
             ]
 
 
-def load_spacy(model: InstalledModel) -> SpacyModel:
+def load_spacy(model: InstalledModel) -> BoundedVocabulary:
     """The pipeline in the model's folder, on the GPU when there is one.
 
     Raises:
         ModelError: It does not load, or has no such component.
     """
+    return BoundedVocabulary(lambda: _load(model))
+
+
+def _load(model: InstalledModel) -> SpacyModel:
     import spacy
     from thinc.api import prefer_gpu
 
