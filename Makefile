@@ -7,7 +7,7 @@ DEV_READY := $(VENV)/.ready-dev
 PACKAGES := hc_orchestration hc_orchestration_tests benchmarks
 JUDGE := hc_orchestration_tests/fhir
 
-.PHONY: setup judge evaluate ui test lint format corpus train lock bench
+.PHONY: setup judge evaluate ui test lint format corpus train lock bench bench-more
 
 evaluate: $(READY)
 	$(BIN)/hc evaluate
@@ -38,13 +38,15 @@ train: $(READY)
 	@test -n "$(CORPUS)" || { echo "Say where the BC5CDR files are: make train CORPUS=folder" >&2; exit 1; }
 	OMP_NUM_THREADS=1 $(BIN)/python -m hc_orchestration.models.training --corpus "$(CORPUS)" --output data/models
 
+# The performance table of the README (about an hour; of MTSamples with NOTES=mtsamples.csv.gz).
 bench: $(DEV_READY)
-	$(BIN)/python benchmarks/definitions_import.py
+	$(BIN)/python benchmarks/table.py $(NOTES)
+
+# The README's other figures.
+bench-more: $(DEV_READY)
 	$(BIN)/python benchmarks/tracking_cost.py
 	$(BIN)/python benchmarks/model_speed.py
 	$(BIN)/python benchmarks/corpus_memory.py
-	$(BIN)/python benchmarks/extraction_speed.py
-	$(BIN)/python benchmarks/ray_speed.py
 	$(BIN)/python benchmarks/scoring_speed.py
 	$(BIN)/python benchmarks/scoring_oracles.py
 	$(BIN)/python benchmarks/verify_records.py

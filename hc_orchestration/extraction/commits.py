@@ -13,8 +13,9 @@ _SHORTEST_S = 2.0
 _COMPUTED_PER_COMMITTED = 20
 """A commit reads the keys of the table: as that grows it takes longer, and so does the pause."""
 
-_NOTES = 4_000
-"""So many are committed whatever the time: until then their spans are in memory."""
+_ROWS = 50_000
+"""Notes and spans that are committed whatever the time: until then they are in memory."""
+
 _WAITING = 64
 
 
@@ -73,7 +74,7 @@ class Commits:
 
     def _commit_all(self) -> None:
         pending: list[PackedEntities] = []
-        notes = 0
+        rows = 0
         due = time.monotonic() + _SHORTEST_S
         while not self._ended:
             try:
@@ -84,12 +85,12 @@ class Commits:
                 self._ended = True
             else:
                 pending.append(packed)
-                notes += len(packed.note_ids)
-            if not (self._ended or notes >= _NOTES or time.monotonic() >= due):
+                rows += len(packed.note_ids) + len(packed.starts)
+            if not (self._ended or rows >= _ROWS or time.monotonic() >= due):
                 continue
             began = time.monotonic()
-            if notes:
+            if rows:
                 self._insert(pending)
-            pending, notes = [], 0
+            pending, rows = [], 0
             took = time.monotonic() - began
             due = began + took + max(_SHORTEST_S, took * _COMPUTED_PER_COMMITTED)

@@ -40,11 +40,11 @@ class EntityTables:
         self._corpus = corpus
 
     def missing(self, model_key: str, fingerprint: str, corpus_version: int) -> pl.DataFrame:
-        """note_id of the notes of a version that this model has no row for."""
+        """note_id, sorted, of the notes of a version that this model has no row for."""
         notes = self._corpus.notes(corpus_version).select("note_id", "text_sha256")
         rows = self._rows(model_key, fingerprint, None)
         missing = notes.join(rows, on=["note_id", "text_sha256"], how="anti")
-        return missing.select("note_id").collect()
+        return missing.select("note_id").sort("note_id").collect()
 
     def count(self, model_key: str, fingerprint: str, corpus_version: int) -> int:
         """How many notes of a corpus version have a row."""
@@ -54,14 +54,16 @@ class EntityTables:
     def texts(
         self, wanted: pl.DataFrame, corpus_version: int, batch: int
     ) -> Iterator[list[NoteText]]:
-        """Stream the texts of `wanted` (note_id), `batch` notes at a time.
+        """Stream the texts of `wanted` (note_id, sorted), `batch` notes at a time.
 
-        Each batch of the table is joined by itself: Polars would hold one side of a join with the
-        whole table, and it may choose the one with the texts.
+        Each batch of the table is looked up by itself: Polars would hold one side of a join with
+        the whole table, and it may choose the one with the texts.
         """
+        ids = wanted["note_id"]
         found: list[NoteText] = []
         for frame in self._corpus.texts(corpus_version, batch):
-            rows = frame.join(wanted, on="note_id", how="semi").iter_rows()
+            places = ids.search_sorted(frame["note_id"]).clip(upper_bound=len(ids) - 1)
+            rows = frame.filter(ids.gather(places) == frame["note_id"]).iter_rows()
             found += [NoteText(*row) for row in rows]
             while len(found) >= batch:
                 yield found[:batch]

@@ -58,7 +58,7 @@ def test_results_are_committed_while_others_are_computed(monkeypatch: pytest.Mon
 
 
 def test_many_results_are_committed_before_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commits_module, "_NOTES", 2)
+    monkeypatch.setattr(commits_module, "_ROWS", 2)
     table = Table()
     with Commits(table.insert) as commits:
         for number in range(4):
@@ -89,7 +89,7 @@ def test_failed_last_commit_is_raised() -> None:
 
 
 def test_failed_commit_ends_the_extraction(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commits_module, "_NOTES", 1)
+    monkeypatch.setattr(commits_module, "_ROWS", 1)
 
     def extracted() -> None:
         with Commits(Table(refused_from=1).insert) as commits:
