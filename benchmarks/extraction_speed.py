@@ -1,6 +1,6 @@
 """What running a model over a corpus costs, beside the usual ways to do it; ratios in one run.
 
-`extraction_speed.py [MTSAMPLES.csv.gz] [--notes N] [--repeat N] [--sizes 1000,10000] [--memory]
+`extraction_speed.py [MTSAMPLES.csv.gz] [--notes N] [--repeat N] [--sizes 1000,10000]
 [--output FILE]`. The notes are the distinct texts of the given CSV, else the shipped ones over and
 over, each with a number. Every figure is taken in a process of its own; the ways to be compared
 take turns, and a ratio is the median of the ratios of the turns. Without a calm machine they mean
@@ -41,7 +41,6 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--sizes", default="1000,10000")
     parser.add_argument("--workers", default="1,2,4")
-    parser.add_argument("--memory", action="store_true", help="peak memory at 10,000 and 100,000")
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
     texts = distinct_texts(asked.source)
@@ -52,8 +51,7 @@ def main() -> None:
         workers = [int(number) for number in asked.workers.split(",") if number]
         figures["rates"] = rates(Path(folder), texts, sizes, workers)
         figures["nightly"] = nightly(Path(folder), texts, asked.notes)
-        if asked.memory:
-            figures["memory"] = memory(Path(folder), texts)
+    figures["memory"] = memory(figures["rates"])
     figures["load_after"] = os.getloadavg()
     show(figures)
     if asked.output:
@@ -114,13 +112,11 @@ def nightly(folder: Path, texts: list[str], notes: int) -> dict[str, Any]:
     return {model: run("--nightly", corpus, model) for model in (LEXICON, CNN)}
 
 
-def memory(folder: Path, texts: list[str]) -> dict[str, Any]:
-    """Peak memory of all processes at 10,000 and 100,000 notes, and their ratio."""
-    peaks = {
-        size: run("--extract", stored(folder, texts, size), LEXICON, 2)["peak_mb"]
-        for size in (10_000, 100_000)
-    }
-    return {"peak_mb": peaks, "ratio": round(peaks[100_000] / peaks[10_000], 3)}
+def memory(rates: list[dict[str, Any]]) -> dict[str, Any]:
+    """Peak memory of all processes with two workers: of most notes beside 10,000."""
+    peaks = {rate["notes"]: rate["peak_mb"] for rate in rates if rate["workers"] == 2}
+    few = peaks.get(10_000)
+    return {"peak_mb": peaks, "ratio": round(peaks[max(peaks)] / few, 3) if few else None}
 
 
 def run(way: str, *arguments: object) -> dict[str, float]:
@@ -383,8 +379,7 @@ def show(figures: dict[str, Any]) -> None:
         print("{:>9,} {:>8} {:>9.0f} {:>9.0f}".format(*of))
     for model, seconds in figures["nightly"].items():
         print(f"{model:22} {seconds}")
-    if "memory" in figures:
-        print(f"memory {figures['memory']}")
+    print(f"memory {figures['memory']}")
     print(f"load average: {figures['machine']['load_before']} to {figures['load_after']}")
 
 

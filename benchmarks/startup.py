@@ -1,8 +1,8 @@
-"""How long commands take that compute little, beside a bare import of the libraries they read with.
+"""How long commands take that compute little, beside a bare import of what they read tables with.
 
-`startup.py [--repeat N] [--output FILE]`. One evaluation of the shipped corpus is made in a new
-HC_HOME; then the commands take turns, each in a process of its own, and the figures are medians.
-`hc evaluate` in a new HC_HOME is what `make evaluate` does after set-up.
+`startup.py [--repeat N] [--evaluations N] [--output FILE]`. `hc evaluate` in a new HC_HOME, then in
+the same, is what `make evaluate` does after set-up. The others take turns in an HC_HOME with one
+evaluation of the shipped corpus. Each is a process of its own, and the figures are medians.
 """
 
 import argparse
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=3)
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
+    figures: dict[str, Any] = {"machine": machine()}
     turns: dict[str, list[float]] = {name: [] for name in ("evaluate", "evaluate_again", *QUICK)}
     for _ in range(asked.evaluations):
         with tempfile.TemporaryDirectory() as home:
@@ -53,10 +54,10 @@ def main() -> None:
             medians["code_location"] / medians["import_dagster"], 2
         ),
     }
-    figures: dict[str, Any] = {"machine": machine(), "seconds": medians, "ratios": ratios}
+    figures |= {"turns": turns, "seconds": medians, "ratios": ratios, "load_after": os.getloadavg()}
     for name, value in {**medians, **ratios}.items():
         print(f"{name:30} {value}")
-    print(f"load average: {figures['machine']['load_before']} to {os.getloadavg()}")
+    print(f"load average: {figures['machine']['load_before']} to {figures['load_after']}")
     if asked.output:
         asked.output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
