@@ -139,7 +139,10 @@ def reload_definitions(settings: Settings) -> str:
         why = type(error).__name__
     else:
         if told.status is Status.SUCCESS:
-            return f"reloaded at http://{HOST}:{port}"
+            return (
+                f"reloaded at http://{HOST}:{port}. Its daemon follows within a minute; a backfill "
+                "of a new model that is begun before that fails"
+            )
         why = told.failure_type or "unknown reason"
     return f"not reloaded at http://{HOST}:{port} ({why}). Press Reload in Deployment there"
 

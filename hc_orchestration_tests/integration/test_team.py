@@ -219,8 +219,14 @@ def added(night: Team) -> Team:
 
 @pytest.fixture(scope="module")
 def by_hand(added: Team) -> Team:
-    """More models, which nobody has evaluated yet."""
+    """More models, which nobody has evaluated yet.
+
+    Dagster's daemon looks once a minute whether the definitions have changed, and ends a backfill
+    of a partition that it does not know yet: a new daemon knows it at once.
+    """
     added.catalogue(CATALOGUE + LATER_ENTRIES)
+    added.kill("daemon")
+    added.start_daemon()
     return added
 
 
