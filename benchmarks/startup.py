@@ -19,9 +19,8 @@ from typing import Any
 from extraction_speed import PROJECT, machine
 
 HC = Path(sys.executable).parent / "hc"
-BARE = [sys.executable, "-c", "import polars, deltalake"]
-QUICK = {
-    "bare_import": BARE,
+COMMANDS = {
+    "bare_import": [sys.executable, "-c", "import polars, deltalake"],
     "hc_help": [HC, "--help"],
     "hc_metrics": [HC, "metrics"],
     "code_location": [sys.executable, "-c", "import hc_orchestration.definitions"],
@@ -37,7 +36,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
     figures: dict[str, Any] = {"machine": machine()}
-    turns: dict[str, list[float]] = {name: [] for name in ("evaluate", "evaluate_again", *QUICK)}
+    turns: dict[str, list[float]] = {name: [] for name in ("evaluate", "evaluate_again", *COMMANDS)}
     for _ in range(asked.evaluations):
         with tempfile.TemporaryDirectory() as home:
             for name in ("evaluate", "evaluate_again"):
@@ -45,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         seconds([HC, "evaluate"], home)
         for _ in range(asked.repeat):
-            for name, command in QUICK.items():
+            for name, command in COMMANDS.items():
                 turns[name].append(seconds(command, home))
     medians = {name: round(statistics.median(values), 3) for name, values in turns.items()}
     ratios = {
@@ -66,13 +65,7 @@ def seconds(command: list[Any], home: str) -> float:
     """Wall time of one process that succeeds."""
     environment = {**os.environ, "HC_HOME": home}
     begun = time.perf_counter()
-    subprocess.run(
-        command,
-        check=True,
-        cwd=PROJECT,
-        env=environment,
-        capture_output=True,
-    )
+    subprocess.run(command, check=True, cwd=PROJECT, env=environment, capture_output=True)
     return time.perf_counter() - begun
 
 

@@ -185,9 +185,9 @@ class DeltaStore:
         return rows.with_columns(lacking).select(list(spec.schema))
 
     def stream(
-        self, spec: TableSpec, columns: Sequence[str], version: int, size: int
+        self, spec: TableSpec, columns: Sequence[str], version: int | None, size: int
     ) -> Iterator[pl.DataFrame]:
-        """Some columns of a version, at most `size` rows at a time.
+        """Some columns of a version, as `scan` takes it, at most `size` rows at a time.
 
         What `scan` gives is read by Polars, which fetches up to 128 groups of rows ahead: fast, but
         the texts of a corpus are then in memory at once. This holds one batch.

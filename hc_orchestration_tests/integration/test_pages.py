@@ -16,9 +16,9 @@ from hc_orchestration.storage.records import Status
 from hc_orchestration.storage.workspace import Workspace
 from hc_orchestration_tests.browser import browser
 from hc_orchestration_tests.conftest import RULER, TERMS
-from hc_orchestration_tests.integration.servers import free_port
+from hc_orchestration_tests.integration.servers import answers, free_port
 from hc_orchestration_tests.integration.team import eventually
-from hc_orchestration_tests.integration.test_backfill import answers, wait_until
+from hc_orchestration_tests.integration.test_backfill import wait_until
 
 __all__ = ["browser"]
 pytestmark = pytest.mark.integration
