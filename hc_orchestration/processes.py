@@ -1,8 +1,12 @@
-"""Which process did something, and whether it still lives: a pid alone is given away again."""
+"""Processes: which one did something and whether it still lives; and starting one of ours."""
 
 import os
 import socket
+import subprocess
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -12,7 +16,10 @@ _OF_RUN = "hc.process_of"
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process of some machine; `started` in seconds since the epoch, 0 when not known."""
+    """A process of some machine; `started` in seconds since the epoch, 0 when not known.
+
+    A pid alone would not do: it is given away again.
+    """
 
     host: str
     pid: int
@@ -68,3 +75,34 @@ class ProcessIdentity:
         if status == psutil.STATUS_ZOMBIE:  # dead, and nobody has asked how it ended
             return True
         return bool(self.started) and abs(begun - self.started) > _CLOCK_S
+
+
+def start_program(
+    statement: str, environment: Mapping[str, str] | None = None
+) -> "tuple[subprocess.Popen[bytes], socket.socket]":
+    """Start a Python program of ours with one end of a socket pair, and give it the other.
+
+    It is not a `multiprocessing` child: it imports what it needs and nothing of whatever started
+    it. What it has to say it sends; its standard streams lead nowhere, as a model's code may print
+    what it reads.
+
+    Args:
+        statement: What it runs; the number of the socket's descriptor is its only argument.
+        environment: Variables beside those of this process.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(  # noqa: S603 - this interpreter, our module
+            [sys.executable, "-P", "-c", statement, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, **(environment or {}), "PYTHONPATH": _python_path()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    return process, ours
+
+
+def _python_path() -> str:
+    """Where this process finds modules, a team's own among them."""
+    return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)

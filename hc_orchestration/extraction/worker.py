@@ -1,8 +1,7 @@
 """A worker process: loads one model, then turns each batch that arrives into packed spans.
 
-Its only argument is the number of a file descriptor, one end of a socket pair. It is a program of
-its own, not a `multiprocessing` child, so that it imports what the model needs and nothing of
-whatever started it.
+Its only argument is the number of a file descriptor, one end of a socket pair; see
+`processes.start_program`.
 """
 
 import logging

@@ -1,16 +1,12 @@
 """Worker processes that each hold the model: fed, watched, and replaced when they die."""
 
 import logging
-import os
-import socket
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Self
 
 from hc_orchestration.errors import ModelError
@@ -18,6 +14,7 @@ from hc_orchestration.extraction.results import Extracted, Failed, Unprocessed
 from hc_orchestration.extraction.worker import Ready
 from hc_orchestration.models.predictions import NoteText, pack
 from hc_orchestration.models.store import InstalledModel
+from hc_orchestration.processes import start_program
 
 _AHEAD = 2
 """Batches that a worker has at once: the one it computes, and the next."""
@@ -188,24 +185,10 @@ class WorkerPool:
                 self._again.appendleft(_Task(half, deaths=1 if len(half) > 1 else 0))
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(  # noqa: S603 - this interpreter, our module
-                [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, **_ONE_THREAD, "PYTHONPATH": _python_path()},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # a model's code may print what it reads
-                stderr=subprocess.DEVNULL,
-            )
+        process, ours = start_program(_PROGRAM, _ONE_THREAD)
         worker = _Worker(process, Connection(ours.detach()))
         self._workers.append(worker)
         try:
             worker.connection.send(self._installed)
         except OSError:
             return  # it died already; reading from it says so
-
-
-def _python_path() -> str:
-    """Where this process finds modules, a team's own among them."""
-    return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
