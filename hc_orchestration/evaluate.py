@@ -1,21 +1,25 @@
 """`hc evaluate`: corpus, models, comparison as Dagster runs of this process; and what came out."""
 
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from types import FrameType
 from typing import Any
 
 from hc_orchestration.definitions import build_definitions
 from hc_orchestration.errors import EvaluationError
+from hc_orchestration.extraction.sizing import seconds_a_megacharacter
 from hc_orchestration.home import prepare_home
 from hc_orchestration.jobs import COMPARE_MODELS, EVALUATE_MODEL, REFRESH_CORPUS
-from hc_orchestration.models.store import absence
+from hc_orchestration.models.store import absence, bytes_of
 from hc_orchestration.reporting.comparison import ComparedModel, compare_models
 from hc_orchestration.resources.evaluation import evaluation_id
-from hc_orchestration.runs import InProcessRuns, RunOutcome, dagster_instance
+from hc_orchestration.runs import InProcessRuns, RunOutcome, dagster_instance, new_run_id
 from hc_orchestration.settings import Settings
+from hc_orchestration.side_process import SideProcess, Task
 from hc_orchestration.storage.corpus import CorpusVersion
 from hc_orchestration.storage.records import EvaluationRecord
 from hc_orchestration.storage.workspace import Workspace
@@ -64,38 +68,38 @@ class EvaluationReport:
 
 
 def run_evaluation(
-    settings: Settings, keys: Sequence[str], *, everything: bool, say: Callable[[str], None]
+    settings: Settings,
+    chosen: Sequence[str],
+    *,
+    say: Callable[[str], None],
+    beside: SideProcess | None = None,
 ) -> EvaluationReport:
     """Evaluate models on the study's corpus.
 
     Args:
         settings: The deployment.
-        keys: The models asked for; empty: those whose files are here.
-        everything: Run absent models too (they fail, saying how to install them).
-        say: Told in one line what is being done.
+        chosen: Keys of the models; one that is absent fails, saying how to install it.
+        say: Told in one line what is being done; by several threads with a process beside.
+        beside: The second process, which takes its share of the models.
 
     Raises:
-        ModelError: A key is not in the catalogue.
-        EvaluationError: The corpus could not be read or stored.
+        EvaluationError: The corpus could not be read or stored, or a run in the second process
+            could not begin.
         KeyboardInterrupt: A signal ended it while the corpus was read.
     """
     prepare_home(settings)
     workspace = Workspace(settings)
-    chosen = _chosen(workspace, keys, everything=everything)
     with dagster_instance() as instance, _terminate_as_interrupt() as stopped:
+        if beside is not None:
+            beside.open_home()
         runs = InProcessRuns(build_definitions(settings), instance, settings)
         say("reading the corpus")
         corpus = _refresh(runs, workspace, say)
-        outcomes: list[ModelOutcome] = []
+        order = chosen if beside is None else _slowest_first(workspace, chosen)
+        ended = _evaluate(runs, _Models(order, say), beside, stopped)
+        outcomes = [_outcome(workspace, key, ended[key]) for key in chosen if key in ended]
+        interrupted = bool(stopped) or any(run.interrupted for run in ended.values())
         comparison_error = None
-        interrupted = False
-        for number, key in enumerate(chosen, start=1):
-            say(f"evaluating {key} ({number} of {len(chosen)})")
-            run = runs.run(EVALUATE_MODEL, key)
-            outcomes.append(_outcome(workspace, key, run))
-            if run.interrupted or stopped:
-                interrupted = True
-                break
         if not interrupted:
             say("comparing")
             run = runs.run(COMPARE_MODELS)
@@ -172,13 +176,66 @@ def _model_as_json(outcome: ModelOutcome, workspace: Workspace) -> dict[str, Any
     }
 
 
-def _chosen(workspace: Workspace, keys: Sequence[str], *, everything: bool) -> list[str]:
-    """The models to run."""
-    catalogue = workspace.catalogue
-    if keys:
-        return [catalogue.entry(key).key for key in dict.fromkeys(keys)]
+class _Models:
+    """The models that are left; whoever is free, in whichever thread, takes the next."""
+
+    def __init__(self, keys: Sequence[str], say: Callable[[str], None]) -> None:
+        self._left = deque(keys)
+        self._of = len(keys)
+        self._say = say
+        self._taking = Lock()
+
+    def take(self) -> Task | None:
+        """The next model, or None if there is none."""
+        with self._taking:
+            if not self._left:
+                return None
+            key = self._left.popleft()
+            self._say(f"evaluating {key} ({self._of - len(self._left)} of {self._of})")
+        return Task(key, new_run_id())
+
+    def none_left(self) -> None:
+        """Give out no more."""
+        with self._taking:
+            self._left.clear()
+
+
+def _evaluate(
+    runs: InProcessRuns, models: _Models, beside: SideProcess | None, stopped: Sequence[int]
+) -> dict[str, RunOutcome]:
+    """Evaluate, here and beside, until no model is left or a signal ends it."""
+    task = models.take()
+    if beside is not None:
+        beside.begin(models.take)
+    ended: dict[str, RunOutcome] = {}
+    while task is not None:
+        ended[task.key] = run = runs.run(EVALUATE_MODEL, task.key, task.run_id)
+        if run.interrupted or stopped:
+            models.none_left()
+            if beside is not None:
+                beside.stop()
+        task = models.take()
+    if beside is not None:
+        beside.finish()
+        ended |= beside.outcomes
+        if beside.died is not None:
+            task, why = beside.died
+            ended[task.key] = runs.bury(task.run_id, why)
+    return ended
+
+
+def _slowest_first(workspace: Workspace, keys: Sequence[str]) -> list[str]:
+    """The order in which two processes are done at nearly the same time, by loader and size.
+
+    This process takes the first: the one beside it is ready sooner, and has time for more.
+    """
     store = workspace.settings.model_store
-    return [entry.key for entry in catalogue.models if everything or absence(entry, store) is None]
+
+    def slowness(key: str) -> tuple[float, int]:
+        entry = workspace.catalogue.entry(key)
+        return seconds_a_megacharacter(entry.loader), bytes_of(entry, store)
+
+    return sorted(keys, key=slowness, reverse=True)
 
 
 def _missing(

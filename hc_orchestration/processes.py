@@ -1,10 +1,12 @@
 """Processes: which one did something and whether it still lives; and starting one of ours."""
 
+import gc
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +77,20 @@ class ProcessIdentity:
         if status == psutil.STATUS_ZOMBIE:  # dead, and nobody has asked how it ended
             return True
         return bool(self.started) and abs(begun - self.started) > _CLOCK_S
+
+
+@contextmanager
+def importing_much() -> Iterator[None]:
+    """Import libraries without the collector of garbage, which would look through them all.
+
+    What they have made is kept out of its sight afterwards too.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def start_program(

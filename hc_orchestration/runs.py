@@ -78,6 +78,11 @@ def _unopened(words: str) -> DagsterStoreError:
     return DagsterStoreError("cannot be reached", "start it, or mend its URL")
 
 
+def new_run_id() -> str:
+    """An id for a Dagster run that is not begun yet."""
+    return str(uuid.uuid4())
+
+
 class InProcessRuns:
     """Runs jobs one after the other, and closes its own runs whatever happens."""
 
@@ -101,14 +106,21 @@ class InProcessRuns:
             **ProcessIdentity.current().as_tags(),
         }
 
-    def run(self, job: str, partition_key: str | None = None) -> RunOutcome:
+    def run(
+        self, job: str, partition_key: str | None = None, run_id: str | None = None
+    ) -> RunOutcome:
         """Run a job to its end.
+
+        Args:
+            job: Its name.
+            partition_key: Of a job over partitions.
+            run_id: The id that its Dagster run is to have, if that is told.
 
         Raises:
             BaseException: Whatever ended the run from outside of it; its Dagster run is closed.
         """
         definition = self._definitions.resolve_job_def(job)
-        run_id = str(uuid.uuid4())
+        run_id = run_id or new_run_id()
         with _signals() as signals:
             try:
                 result = definition.execute_in_process(
@@ -148,6 +160,14 @@ class InProcessRuns:
         mine = dg.RunsFilter(tags=self._tags, statuses=open_states)
         for run in self._instance.get_runs(filters=mine):
             self._instance.report_run_failed(run, "the hc process that ran it was stopped")
+
+    def bury(self, run_id: str, why: str) -> RunOutcome:
+        """Close what is left open of a run whose process died."""
+        run = self._instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            self._instance.report_run_failed(run, why)
+        self._close_evaluation(run_id, interrupted=False)
+        return RunOutcome(run_id, success=False, error=why, interrupted=False)
 
     def _close_evaluation(self, run_id: str, *, interrupted: bool) -> None:
         """Close the evaluation that a run left open, here and in MLflow.

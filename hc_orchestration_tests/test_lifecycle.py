@@ -199,7 +199,7 @@ def test_a_signal_whose_exception_was_replaced_still_interrupts(
 
     monkeypatch.setattr(steps, "extract", swallowed)
 
-    report = evaluate.run_evaluation(settings, [TERMS, RULER], everything=False, say=str)
+    report = evaluate.run_evaluation(settings, [TERMS, RULER], say=str)
 
     assert tried == [TERMS, "interrupted"]
     assert (report.interrupted, report.failed) == (True, True)
@@ -213,7 +213,7 @@ def test_an_interrupt_that_no_step_recorded_is_closed_as_killed(
     monkeypatch.setattr(steps, "extract", stop)
     monkeypatch.setattr(EvaluationStep, "fail", lambda *_: None)
 
-    report = evaluate.run_evaluation(settings, [TERMS, RULER], everything=False, say=str)
+    report = evaluate.run_evaluation(settings, [TERMS, RULER], say=str)
 
     assert report.interrupted
     assert [model.key for model in report.models] == [TERMS]
@@ -227,7 +227,7 @@ def test_a_failure_that_no_step_recorded_is_closed_as_failed_and_says_so_truly(
     monkeypatch.setattr(steps, "extract", lambda *_: 1 / 0)
     monkeypatch.setattr(EvaluationStep, "fail", lambda *_: None)
 
-    report = evaluate.run_evaluation(settings, [TERMS], everything=False, say=str)
+    report = evaluate.run_evaluation(settings, [TERMS], say=str)
 
     assert (report.interrupted, report.failed) == (False, True)
     record = only_record(settings, TERMS)
@@ -399,7 +399,7 @@ def test_a_failed_comparison_fails_the_report(
 ) -> None:
     monkeypatch.setattr(ComparisonTable, "append", lambda *_: 1 / 0)
 
-    report = evaluate.run_evaluation(settings, [TERMS], everything=False, say=str)
+    report = evaluate.run_evaluation(settings, [TERMS], say=str)
 
     assert [model.status for model in report.models] == [evaluate.EVALUATED]
     assert report.failed

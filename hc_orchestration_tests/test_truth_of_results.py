@@ -218,7 +218,7 @@ def quiet(line: str) -> None:
 def test_models_without_a_rank_are_named_with_the_reason(evaluated: Settings) -> None:
     change_terms(evaluated)
 
-    report = run_evaluation(evaluated, [RULER], everything=False, say=quiet)
+    report = run_evaluation(evaluated, [RULER], say=quiet)
 
     missing = dict(report.missing)
     assert set(missing) == {TERMS, ABSENT}

@@ -1,5 +1,6 @@
 """The entry point of `hc`. Exit codes: 0 done, 1 failed, 2 bad use; `--json` for programs."""
 
+import atexit
 import os
 import sys
 
@@ -35,6 +36,28 @@ app.add_typer(export_app, name="export")
 app.add_typer(mlflow_app, name="mlflow")
 app.add_typer(provenance_app, name="provenance")
 app.add_typer(tables_app, name="tables")
+
+
+def program() -> None:
+    """`hc` as it is installed: `main`, and then a quick end.
+
+    Taking apart everything that was imported lasts a second or two, and nothing is left to close.
+    What ends the process so is registered before all else, and therefore comes last.
+    """
+    code = 1  # of an exception that nobody foresaw
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    atexit.register(leave)
+    try:
+        main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        raise
 
 
 def main() -> None:

@@ -1,11 +1,14 @@
 """`hc evaluate`: the main job, and what it prints."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hc_orchestration.cli.options import Json
 from hc_orchestration.cli.output import Status, console, open_workspace, print_json
+from hc_orchestration.processes import importing_much
 from hc_orchestration.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,14 +25,14 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Read the corpus, evaluate the models, compare them. Real Dagster runs, shown in its UI."""
-    from hc_orchestration.evaluate import report_as_json, run_evaluation
-
     settings = Settings.from_environment()
     if model and everything:
         message = "give either --model or --all"
         raise typer.BadParameter(message)
     with Status() as say:
-        report = run_evaluation(settings, model or [], everything=everything, say=say)
+        report = _evaluated(settings, model or [], everything=everything, say=say)
+    from hc_orchestration.evaluate import report_as_json
+
     document = report_as_json(report, open_workspace())
     if as_json:
         print_json(document)
@@ -39,6 +42,27 @@ def evaluate(
         raise typer.Exit(130)
     if report.failed:
         raise typer.Exit(1)
+
+
+def _evaluated(
+    settings: Settings, asked: list[str], *, everything: bool, say: Callable[[str], None]
+) -> "EvaluationReport":
+    """What came of it; a second process is started before Dagster and all else is imported."""
+    from hc_orchestration.extraction.sizing import Machine
+    from hc_orchestration.models.catalogue import load_catalogue
+    from hc_orchestration.models.store import chosen_models
+    from hc_orchestration.side_process import SideProcess, worthwhile
+
+    catalogue = load_catalogue(settings.catalogue)
+    chosen = chosen_models(catalogue, settings.model_store, asked, everything=everything)
+    useful = worthwhile(len(chosen), Machine.here())
+    with SideProcess(settings, say) if useful else nullcontext() as beside:
+        with importing_much():
+            from hc_orchestration.evaluate import run_evaluation
+            from hc_orchestration.tracking.client import load_mlflow
+
+            load_mlflow()
+        return run_evaluation(settings, chosen, say=say, beside=beside)
 
 
 def _print_report(report: "EvaluationReport", document: dict[str, Any]) -> None:

@@ -69,10 +69,14 @@ def processes_for(
         _PROCESS_BYTES + _BYTES_A_MODEL_BYTE * model_bytes
     )
     processes = max(1, min(machine.cores, room, notes))
-    pace = _SECONDS_A_MEGACHARACTER.get(loader, _SECONDS_A_MEGACHARACTER["spacy"])
-    alone = characters / 1e6 * pace
+    alone = characters / 1e6 * seconds_a_megacharacter(loader)
     saved = alone * (1 - 1 / processes)
     return processes if saved > _WORTHWHILE * _START_S else 1
+
+
+def seconds_a_megacharacter(loader: str) -> float:
+    """About how long one core takes for a million characters with a model of this loader."""
+    return _SECONDS_A_MEGACHARACTER.get(loader, _SECONDS_A_MEGACHARACTER["spacy"])
 
 
 def _limit(name: str) -> list[int]:

@@ -5,11 +5,12 @@ import importlib.metadata
 import importlib.util
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hc_orchestration.errors import ModelError, ModelNotInstalledError
-from hc_orchestration.models.catalogue import SCISPACY_PARTS, ModelEntry
+from hc_orchestration.models.catalogue import SCISPACY_PARTS, Catalogue, ModelEntry
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip", ".whl")
 
@@ -88,6 +89,35 @@ def absence(entry: ModelEntry, store: Path) -> str | None:
     except ModelNotInstalledError as error:
         return str(error)
     return None
+
+
+def chosen_models(
+    catalogue: Catalogue, store: Path, asked: Sequence[str], *, everything: bool
+) -> list[str]:
+    """The keys of the models to run: those asked for, else those whose files are here.
+
+    Args:
+        catalogue: All models.
+        store: The folder of models.
+        asked: Keys; a repeated one counts once.
+        everything: Absent models too, if no key is asked for.
+
+    Raises:
+        UnknownModelError: A key is not in the catalogue.
+    """
+    if asked:
+        return [catalogue.entry(key).key for key in dict.fromkeys(asked)]
+    return [entry.key for entry in catalogue.models if everything or absence(entry, store) is None]
+
+
+def bytes_of(entry: ModelEntry, store: Path) -> int:
+    """Size of the model's files, or of its package as far as `locate` knows it; 0 if absent."""
+    try:
+        location = locate(entry, store)
+    except ModelNotInstalledError:
+        return 0
+    files = (location,) if location.is_file() else location.rglob("*")
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def installed_model(entry: ModelEntry, store: Path, *, remembered: bool = False) -> InstalledModel:

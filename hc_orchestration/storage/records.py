@@ -416,10 +416,10 @@ class Records:
         self, kind: type[RecordPart], model_key: str | None
     ) -> Iterator[tuple[str, str, str]]:
         """evaluation_id, model_key and content of the parts of one kind, oldest first."""
-        rows = self._store.scan(EVALUATIONS).filter(pl.col("part") == kind.part_name())
+        which = pl.col("part") == kind.part_name()
         if model_key is not None:
-            rows = rows.filter(pl.col("model_key") == model_key)
-        ordered = rows.collect().sort("written_at", maintain_order=True)
+            which &= pl.col("model_key") == model_key
+        ordered = self._store.read(EVALUATIONS, which).sort("written_at", maintain_order=True)
         yield from ordered.select("evaluation_id", "model_key", "content").iter_rows()
 
     def append_shown(self, record: EvaluationRecord, shown: MlflowPart) -> None:
@@ -460,7 +460,7 @@ class Records:
 
     def _records(self, which: pl.Expr) -> list[EvaluationRecord]:
         of_evaluations = pl.col("part") != HeadPart.part_name()
-        rows = self._store.scan(EVALUATIONS).filter(which & of_evaluations).collect()
+        rows = self._store.read(EVALUATIONS, which & of_evaluations)
         groups: dict[str, list[_Row]] = {}
         for row in sorted(map(_Row._make, rows.iter_rows()), key=attrgetter("written_at")):
             groups.setdefault(row.evaluation_id, []).append(row)

@@ -64,6 +64,13 @@ def open_client(store: MlflowStore) -> "MlflowClient":
     Raises:
         TrackingError: The store cannot be reached.
     """
+    client = load_mlflow()
+    with creation_lock(store):
+        return guarded(lambda: client(tracking_uri=store.tracking_uri))
+
+
+def load_mlflow() -> "type[MlflowClient]":
+    """Import MLflow, which takes seconds, with what it reads from the environment set for us."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     for name, value in HTTP_DEFAULTS.items():
@@ -71,14 +78,9 @@ def open_client(store: MlflowStore) -> "MlflowClient":
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # When a SQL store fails, MLflow logs the statement with its parameter values.
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
+    from mlflow import MlflowClient
 
-    def connect() -> "MlflowClient":
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=store.tracking_uri)
-
-    with creation_lock(store):
-        return guarded(connect)
+    return MlflowClient
 
 
 @contextmanager

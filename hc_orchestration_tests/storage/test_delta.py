@@ -1,6 +1,7 @@
 """Delta tables: what each write leaves, one writer at a time and several at once."""
 
 import multiprocessing
+import shutil
 from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -42,6 +43,35 @@ def test_appended_rows_are_added_and_each_append_is_a_version(store: DeltaStore)
     assert second == first + 1 == store.version(THINGS)
     assert sorted(store.scan(THINGS).collect()["key"]) == ["a", "a", "b"]
     assert stored(store, first) == {"a": 1}
+
+
+def test_a_store_that_keeps_a_table_open_sees_what_others_commit(store: DeltaStore) -> None:
+    other = DeltaStore(str(store.uri(THINGS))[: -len(THINGS.path) - 1], store._locks)
+    everything = pl.lit(value=True)
+    assert store.read(THINGS, everything).is_empty()
+
+    for number in range(25):  # past a checkpoint
+        other.append(THINGS, things(**{f"n{number}": number}))
+        assert store.read(THINGS, everything).height == number + 1
+        assert store.version(THINGS) == other.version(THINGS)
+    store.append(THINGS, things(mine=1))
+    other.purge(THINGS.path, "key", ["n3"])
+
+    left = {*(f"n{number}" for number in range(25) if number != 3), "mine"}
+    assert set(store.read(THINGS, everything)["key"]) == left
+    assert store.insert_missing(THINGS, things(n3=3, n4=4)) == 1
+
+
+def test_a_table_that_was_made_anew_is_not_taken_for_the_one_that_was_open(
+    store: DeltaStore,
+) -> None:
+    for number in range(3):
+        store.append(THINGS, things(**{f"n{number}": number}))
+    shutil.rmtree(store.uri(THINGS))
+    assert store.version(THINGS) is None
+
+    assert store.append(THINGS, things(new=1)) == 1
+    assert store.read(THINGS, pl.lit(value=True))["key"].to_list() == ["new"]
 
 
 def test_many_small_appends_stay_few_files_and_lose_nothing(store: DeltaStore) -> None:

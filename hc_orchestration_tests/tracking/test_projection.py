@@ -470,7 +470,7 @@ def test_an_evaluation_is_finished_though_mlflow_is_away_and_shown_when_it_is_ba
     from hc_orchestration.evaluate import run_evaluation
 
     said: list[str] = []
-    report = run_evaluation(unreachable, [TERMS], everything=False, say=said.append)
+    report = run_evaluation(unreachable, [TERMS], say=said.append)
 
     assert not report.failed
     assert PASSWORD not in str(said)
