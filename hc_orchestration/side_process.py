@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from hc_orchestration.runs import InProcessRuns, RunOutcome
 
 _PROGRAM = "from hc_orchestration.side_process import main; main()"
+_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
+"""What is raised when the first process is no more."""
+
 _USED = (
     "hc_orchestration.definitions",
     "hc_orchestration.resources.steps",
@@ -172,7 +175,7 @@ def main() -> None:
     """Run the models that the first process asks for, until it wants no more or is gone."""
     os.setsid()  # a terminal's Ctrl-C is the first process's business
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with suppress(KeyboardInterrupt, EOFError, BrokenPipeError, ConnectionResetError):
+    with suppress(KeyboardInterrupt, *_GONE):
         _serve(Connection(int(sys.argv[1])))
     os._exit(0)  # nothing is open, and taking all that was imported apart lasts a second
 
@@ -181,16 +184,20 @@ def _serve(connection: Connection) -> None:
     send = _Sender(connection)
     logging.getLogger("hc_orchestration").addHandler(send)
     logging.getLogger("hc_orchestration").setLevel(logging.INFO)
-    _import_all()
-    settings: Settings = connection.recv()
-    tasks: SimpleQueue[Task | None] = SimpleQueue()
-    Thread(target=_receive, args=(connection, tasks), daemon=True).start()
     try:
+        _import_all()
+        settings: Settings = connection.recv()
+        tasks: SimpleQueue[Task | None] = SimpleQueue()
+        Thread(target=_receive, args=(connection, tasks), daemon=True).start()
         with _runs(settings) as runs:
             while (task := tasks.get()) is not None:
                 send(_evaluate(runs, task))
-    except HcError as error:  # Dagster's store is away
+    except _GONE:
+        raise
+    except HcError as error:
         send(Raised(str(error)))
+    except Exception as error:  # noqa: BLE001 - its words may quote a note
+        send(Raised(f"the second process failed ({type(error).__name__})"))
 
 
 def _receive(connection: Connection, tasks: "SimpleQueue[Task | None]") -> None:
@@ -247,7 +254,7 @@ def _runs(settings: Settings) -> Iterator["InProcessRuns"]:
         yield InProcessRuns(build_definitions(settings), instance, settings)
 
 
-def _evaluate(runs: "InProcessRuns", task: Task) -> "RunOutcome | Raised":
+def _evaluate(runs: "InProcessRuns", task: Task) -> "RunOutcome":
     from hc_orchestration.jobs import EVALUATE_MODEL
     from hc_orchestration.runs import RunOutcome
 
@@ -255,7 +262,3 @@ def _evaluate(runs: "InProcessRuns", task: Task) -> "RunOutcome | Raised":
         return runs.run(EVALUATE_MODEL, task.key, task.run_id)
     except KeyboardInterrupt:
         return RunOutcome(task.run_id, success=False, error="stopped", interrupted=True)
-    except HcError as error:
-        return Raised(str(error))
-    except Exception as error:  # noqa: BLE001 - its words may quote a note
-        return Raised(f"model {task.key}: its run failed ({type(error).__name__})")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 import polars as pl
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from hc_orchestration.errors import ModelError
 from hc_orchestration.extraction.batches import NOTES_A_WINDOW, length_aware
@@ -151,8 +151,13 @@ def extract_corpus(
         notes = _Missing(entities, corpus_version, missing)
         marker = locks / f"extract-{key}.here"
         engine = _engine(installed, notes, settings, died_here=marker.exists())
+        spread = isinstance(engine, WorkerPool) and settings.processes == "auto"
         progress = _Progress(key, missing.height, notes.characters)
-        with _marked(marker) if engine.here else nullcontext(), engine:
+        with (
+            _all_cores(locks, key) if spread else nullcontext(),
+            _marked(marker) if engine.here else nullcontext(),
+            engine,
+        ):
             with (
                 Commits(lambda packed: entities.insert_packed(key, fingerprint, packed)) as commits,
                 closing(engine.extract()) as results,
@@ -209,6 +214,21 @@ def _engine(
     if processes == 1 and not died_here:
         return InThisProcess(installed, notes.batches())
     return WorkerPool(installed, processes, notes.batches())
+
+
+@contextmanager
+def _all_cores(locks: Path, key: str) -> Iterator[None]:
+    """One extraction of a deployment at a time spreads over the cores and memory of a machine."""
+    lock = FileLock(locks / "extract.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        _log.info("%s: waits for the cores; another model's extraction has them", key)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

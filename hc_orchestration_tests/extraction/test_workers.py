@@ -4,12 +4,15 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from hc_orchestration.errors import ModelError
+from hc_orchestration.extraction import corpus
 from hc_orchestration.extraction.results import Extracted
 from hc_orchestration.extraction.workers import WorkerPool
 from hc_orchestration.models.predictions import NoteText
@@ -59,6 +62,25 @@ def test_two_processes_store_the_rows_that_one_does(deployed: Deployment, tmp_pa
     assert outcome.device == "cpu"
     assert deployed.rows(model).equals(alone.rows(alone.installed()))
     assert workers_of(psutil.Process()) == []
+
+
+def test_extraction_over_all_cores_waits_for_another_and_says_so(
+    deployed: Deployment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.store(NOTES)
+    model = deployed.model()
+    monkeypatch.setattr(corpus, "processes_for", lambda *_: 2)
+    caplog.set_level("INFO", "hc_orchestration")
+    (deployed.folder / "locks").mkdir(exist_ok=True)
+    with ThreadPoolExecutor() as pool:
+        with FileLock(deployed.folder / "locks" / "extract.lock"):
+            outcome = pool.submit(deployed.extract, model, "auto")
+            with pytest.raises(TimeoutError):
+                outcome.result(timeout=2)
+            assert "words-1: waits for the cores; another" in caplog.text
+            assert deployed.rows(model).is_empty()
+        assert outcome.result(timeout=60).processes == 2
+    assert deployed.rows(model).height == len(NOTES)
 
 
 def test_note_that_kills_its_process_is_set_aside_and_only_that_one_is_run_again(
