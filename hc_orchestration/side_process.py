@@ -90,6 +90,7 @@ class SideProcess:
         self.outcomes: dict[str, RunOutcome] = {}
         self.died: tuple[Task, str] | None = None
         self._raised: str | None = None
+        self._stopped = False
         self._settings = settings
         self._say = say
         self._feeder: Thread | None = None
@@ -141,10 +142,9 @@ class SideProcess:
 
     def stop(self) -> None:
         """Say that nothing more is wanted; a run that is under way ends as one by a signal does."""
-        try:
+        self._stopped = True
+        with suppress(OSError):  # it is gone
             self._socket.shutdown(SHUT_WR)
-        except OSError:
-            return  # it is gone
 
     def _feed(self, take: Callable[[], Task | None]) -> None:
         while (task := take()) is not None:
@@ -154,7 +154,8 @@ class SideProcess:
             except (EOFError, OSError):
                 code = self._process.wait()
                 end = f"signal {-code}" if code < 0 else f"exit code {code}"
-                self.died = task, f"the process that ran it died ({end})"
+                if code or not self._stopped:  # else it was stopped before it began
+                    self.died = task, f"the process that ran it died ({end})"
                 break
             if isinstance(answer, Raised):
                 self._raised = answer.message
