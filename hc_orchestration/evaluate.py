@@ -220,7 +220,7 @@ def _evaluate(
         ended |= beside.outcomes
         if beside.died is not None:
             task, why = beside.died
-            ended[task.key] = runs.bury(task.run_id, why)
+            ended[task.key] = runs.close_dead(task.run_id, why)
     return ended
 
 

@@ -161,7 +161,7 @@ class InProcessRuns:
         for run in self._instance.get_runs(filters=mine):
             self._instance.report_run_failed(run, "the hc process that ran it was stopped")
 
-    def bury(self, run_id: str, why: str) -> RunOutcome:
+    def close_dead(self, run_id: str, why: str) -> RunOutcome:
         """Close what is left open of a run whose process died."""
         run = self._instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:

@@ -43,8 +43,8 @@ _USED = (
     "matplotlib.figure",
     "spacy",
 )
-_BYTES = 2_000_000_000
-"""Memory that two processes with a model each may take; less is left to one."""
+_MEMORY_OF_TWO = 2_000_000_000
+"""Bytes that two processes with a model each may take; where less is free, one does all."""
 
 _CLOSING_S = 90
 """Longer than a run that is stopped takes to close what it began, also if MLflow is silent."""
@@ -74,7 +74,7 @@ class Raised:
 
 def worthwhile(models: int, machine: Machine) -> bool:
     """Whether evaluating so many models is faster in two processes, and there is room for them."""
-    return models > 1 and machine.cores > 1 and machine.memory > _BYTES
+    return models > 1 and machine.cores > 1 and machine.memory > _MEMORY_OF_TWO
 
 
 class SideProcess:
@@ -237,7 +237,8 @@ def _import_all() -> None:
     with importing_much():
         for name in _USED:
             import_module(name)
-        load_mlflow()
+        with suppress(TrackingError):  # told with the first evaluation
+            load_mlflow()
 
 
 @contextmanager
@@ -249,9 +250,10 @@ def _runs(settings: Settings) -> Iterator["InProcessRuns"]:
 
     prepare_home(settings)
     with dagster_instance() as instance:
-        if not settings.tracking_uri.startswith("http"):  # a SQL store, slow to import and make
+        store = MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url)
+        if not store.served:  # what writes SQL is slow to import
             with suppress(TrackingError):  # told with the first evaluation
-                open_client(MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url))
+                open_client(store)
         yield InProcessRuns(build_definitions(settings), instance, settings)
 
 

@@ -3,7 +3,9 @@
 import contextlib
 import io
 import json
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,30 @@ class Outcome:
     def squeezed(self) -> str:
         """Standard output without the line breaks and blanks of a table."""
         return " ".join(self.out.split())
+
+
+_PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+from hc_orchestration.cli.app import program
+program()
+"""
+
+
+@contextlib.contextmanager
+def started(*arguments: str, first: str = "") -> Iterator["subprocess.Popen[str]"]:
+    """`hc` as a process of its own, killed at the end; `first` is run before it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", first + _PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def call(*arguments: str) -> Outcome:

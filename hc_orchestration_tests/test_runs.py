@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from hc_orchestration.runs import InProcessRuns
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import Status
 from hc_orchestration.storage.workspace import Workspace
-from hc_orchestration_tests.calling import call
+from hc_orchestration_tests.calling import call, started
 
 OPEN = (
     dg.DagsterRunStatus.STARTED,
@@ -47,13 +46,6 @@ def make_slow(nlp, name):
 
     return slow
 '''
-RUN_HC = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
-import slow_part
-from hc_orchestration.cli.app import main
-main()
-"""
 
 
 @dg.op
@@ -214,19 +206,10 @@ def test_a_signal_to_hc_closes_everything_that_it_began(
 ) -> None:
     from mlflow import MlflowClient
 
-    with subprocess.Popen(
-        [sys.executable, "-c", RUN_HC, "evaluate", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            _wait_for(slow_model, process)
-            process.send_signal(number)
-            out, err = process.communicate(timeout=30)
-        finally:
-            process.kill()
+    with started("evaluate", "--json", first="import slow_part") as process:
+        _wait_for(slow_model, process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
 
     assert process.returncode == 130, err
     assert "Traceback" not in err

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from hc_orchestration.settings import Settings
 from hc_orchestration.side_process import SideProcess, Task, worthwhile
 from hc_orchestration.storage.records import Status
 from hc_orchestration.storage.workspace import Workspace
+from hc_orchestration_tests.calling import started
 
 GIB = 2**30
 PATIENT = """
@@ -35,19 +35,14 @@ class Patient:
 
     def extract(self, texts):
         begun = HERE / f"begun-{self.name}"
-        begun.with_suffix(".new").write_text(str(os.getpid()))
-        begun.with_suffix(".new").replace(begun)
+        new = HERE / f"new-{self.name}"
+        new.write_text(str(os.getpid()))
+        new.replace(begun)
         while not (HERE / f"go-{self.name}").exists():
             time.sleep(0.05)
         return [[(0, 1, "DISEASE")] for _ in texts]
 """
 FIRST, SECOND = "first-1", "second-1"
-PROGRAM = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
-from hc_orchestration.cli.app import program
-program()
-"""
 OPEN = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -72,13 +67,7 @@ class Patients:
     @contextmanager
     def evaluated(self) -> Iterator["subprocess.Popen[str]"]:
         """`hc evaluate --json`, once both models have begun."""
-        with subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, "evaluate", "--json"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        ) as process:
+        with started("evaluate", "--json") as process:
             try:
                 deadline = time.monotonic() + 90
                 while len(self.processes()) < 2:
@@ -90,11 +79,10 @@ class Patients:
                 for pid in self.processes().values():
                     if psutil.pid_exists(pid):
                         os.kill(pid, signal.SIGKILL)
-                process.kill()
 
     def processes(self) -> dict[str, int]:
         """The pid that each model began in."""
-        begun = self.folder.glob("begun-*[!.new]")
+        begun = self.folder.glob("begun-*")
         return {f"{file.name.removeprefix('begun-')}-1": int(file.read_text()) for file in begun}
 
     def may_go_on(self, *keys: str) -> None:

@@ -1,14 +1,14 @@
 """`hc evaluate`: the main job, and what it prints."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hc_orchestration.cli.options import Json
 from hc_orchestration.cli.output import Status, console, open_workspace, print_json
-from hc_orchestration.processes import importing_much
+from hc_orchestration.errors import TrackingError
 from hc_orchestration.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def _evaluated(
     from hc_orchestration.extraction.sizing import Machine
     from hc_orchestration.models.catalogue import load_catalogue
     from hc_orchestration.models.store import chosen_models
+    from hc_orchestration.processes import importing_much
     from hc_orchestration.side_process import SideProcess, worthwhile
 
     catalogue = load_catalogue(settings.catalogue)
@@ -61,7 +62,8 @@ def _evaluated(
             from hc_orchestration.evaluate import run_evaluation
             from hc_orchestration.tracking.client import load_mlflow
 
-            load_mlflow()
+            with suppress(TrackingError):  # told with the first evaluation
+                load_mlflow()
         return run_evaluation(settings, chosen, say=say, beside=beside)
 
 

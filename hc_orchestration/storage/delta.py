@@ -320,7 +320,7 @@ class DeltaStore:
         kept: dict[str, DeltaTable] = self._handles.__dict__
         table = kept.pop(spec.path, None)
         if table is not None and self._continues(spec, table):
-            with suppress(DeltaError):
+            with suppress(DeltaError, OSError):  # opening it anew says what is wrong
                 table.update_incremental()
                 kept[spec.path] = table
                 return table
@@ -334,7 +334,7 @@ class DeltaStore:
         return Path(self.uri(spec), "_delta_log", f"{table.version():020}.json").exists()
 
     def _commit(self, spec: TableSpec, operation: Callable[[DeltaTable], T]) -> T:
-        """Run a write on a freshly loaded table, again if another writer committed first.
+        """Run a write on the newest version, again if another writer committed first.
 
         Raises:
             BusyStorageError: Others kept committing first for the whole of the bounded retries.

@@ -53,6 +53,11 @@ class MlflowStore:
     url: str
 
     @property
+    def served(self) -> bool:
+        """Whether a server writes it; else this process does, with SQL of its own."""
+        return self.tracking_uri.startswith(("http:", "https:"))
+
+    @property
     def silence(self) -> Silence:
         """Whether it was silent lately."""
         return Silence(self.tracking_uri, self.home)
@@ -70,7 +75,11 @@ def open_client(store: MlflowStore) -> "MlflowClient":
 
 
 def load_mlflow() -> "type[MlflowClient]":
-    """Import MLflow, which takes seconds, with what it reads from the environment set for us."""
+    """Import MLflow, which takes seconds, with what it reads from the environment set for us.
+
+    Raises:
+        TrackingError: It cannot be imported.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     for name, value in HTTP_DEFAULTS.items():
@@ -78,9 +87,13 @@ def load_mlflow() -> "type[MlflowClient]":
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # When a SQL store fails, MLflow logs the statement with its parameter values.
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
-    from mlflow import MlflowClient
 
-    return MlflowClient
+    def load() -> "type[MlflowClient]":
+        from mlflow import MlflowClient
+
+        return MlflowClient
+
+    return guarded(load)
 
 
 @contextmanager
@@ -104,8 +117,7 @@ def experiment_id(client: "MlflowClient", store: MlflowStore, name: str) -> str:
     Raises:
         TrackingError: The store refused.
     """
-    local = not store.tracking_uri.startswith(("http:", "https:"))
-    artifacts = (store.home / "mlflow-artifacts").as_uri() if local else None
+    artifacts = None if store.served else (store.home / "mlflow-artifacts").as_uri()
     with creation_lock(store):
         found = guarded(lambda: client.get_experiment_by_name(name))
         if found is None:
