@@ -1,6 +1,7 @@
 """Running the project's jobs in this process, as real Dagster runs of the deployment's instance."""
 
 import logging
+import os
 import signal
 import socket
 import threading
@@ -10,7 +11,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
+from dagster._serdes import ConfigurableClassData
 
+from hc_orchestration.dagster_sqlite import kept_open
 from hc_orchestration.errors import DagsterStoreError
 from hc_orchestration.processes import ProcessIdentity
 from hc_orchestration.settings import Settings
@@ -46,7 +51,8 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
             may quote the URL, and that holds the password.
     """
     try:
-        instance = dg.DagsterInstance.get()
+        home = InstanceRef.from_dir(os.environ["DAGSTER_HOME"])
+        instance = dg.DagsterInstance.from_ref(kept_open(_uncaptured(home)))
     except Exception as error:
         causes = list(_causes(error))
         if not any(type(cause).__name__ == "OperationalError" for cause in causes):
@@ -54,6 +60,17 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         raise _unopened(" ".join(map(str, causes))) from None
     with instance:
         yield instance
+
+
+def _uncaptured(home: InstanceRef) -> InstanceRef:
+    """The same instance, not keeping what its runs print: that is for this process's terminal.
+
+    Dagster keeps it in files by default, with four more processes a run. A team's own choice stays.
+    """
+    if home.compute_logs_data.class_name != "LocalComputeLogManager":
+        return home
+    module, kept = NoOpComputeLogManager.__module__, NoOpComputeLogManager.__name__
+    return home._replace(compute_logs_data=ConfigurableClassData(module, kept, "{}"))
 
 
 def make_dagster_stores() -> None:

@@ -8,22 +8,23 @@ corpus is read, and then takes models from the same list as the first.
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from socket import SHUT_WR
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Self
 
-from hc_orchestration.errors import EvaluationError, HcError, TrackingError
+from hc_orchestration.errors import EvaluationError, HcError
 from hc_orchestration.extraction.sizing import Machine
 from hc_orchestration.processes import importing_much, start_program
 from hc_orchestration.settings import Settings
+from hc_orchestration.tracking.process import use
 
 if TYPE_CHECKING:
     from hc_orchestration.runs import InProcessRuns, RunOutcome
@@ -40,7 +41,6 @@ _USED = (
     "fhir.resources.R4B.bundle",
     "fhir.resources.R4B.measurereport",
     "fhir.resources.R4B.provenance",
-    "matplotlib.figure",
     "spacy",
 )
 _MEMORY_OF_TWO = 2_000_000_000
@@ -85,19 +85,31 @@ class SideProcess:
         died: The task that it died of, and how; None while it lives.
     """
 
-    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
-        """Start nothing yet; `say` is told the second process's lines about progress."""
+    def __init__(
+        self,
+        settings: Settings,
+        say: Callable[[str], None],
+        handed: Sequence[socket.socket] = (),
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            settings: The deployment.
+            say: Told the second process's lines about progress.
+            handed: A socket of the MLflow process, if there is one.
+        """
         self.outcomes: dict[str, RunOutcome] = {}
         self.died: tuple[Task, str] | None = None
         self._raised: str | None = None
         self._stopped = False
         self._settings = settings
         self._say = say
+        self._handed = handed
         self._feeder: Thread | None = None
 
     def __enter__(self) -> Self:
         """Start the process, which gets ready."""
-        self._process, self._socket = start_program(_PROGRAM)
+        self._process, self._socket = start_program(_PROGRAM, handed=self._handed)
         self._connection = Connection(os.dup(self._socket.fileno()))
         return self
 
@@ -144,7 +156,7 @@ class SideProcess:
         """Say that nothing more is wanted; a run that is under way ends as one by a signal does."""
         self._stopped = True
         with suppress(OSError):  # it is gone
-            self._socket.shutdown(SHUT_WR)
+            self._socket.shutdown(socket.SHUT_WR)
 
     def _feed(self, take: Callable[[], Task | None]) -> None:
         while (task := take()) is not None:
@@ -176,17 +188,20 @@ def main() -> None:
     """Run the models that the first process asks for, until it wants no more or is gone."""
     os.setsid()  # a terminal's Ctrl-C is the first process's business
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    first, *mlflow = map(int, sys.argv[1:])
     with suppress(KeyboardInterrupt, *_GONE):
-        _serve(Connection(int(sys.argv[1])))
+        _serve(Connection(first), *mlflow)
     os._exit(0)  # nothing is open, and taking all that was imported apart lasts a second
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, mlflow: int | None = None) -> None:
     send = _Sender(connection)
     logging.getLogger("hc_orchestration").addHandler(send)
     logging.getLogger("hc_orchestration").setLevel(logging.INFO)
     try:
         _import_all()
+        if mlflow is not None:
+            use(mlflow)
         settings: Settings = connection.recv()
         tasks: SimpleQueue[Task | None] = SimpleQueue()
         Thread(target=_receive, args=(connection, tasks), daemon=True).start()
@@ -232,13 +247,9 @@ class _Sender(logging.Handler):
 
 def _import_all() -> None:
     """Import what every evaluation needs, the slow libraries among it."""
-    from hc_orchestration.tracking.client import load_mlflow
-
     with importing_much():
         for name in _USED:
             import_module(name)
-        with suppress(TrackingError):  # told with the first evaluation
-            load_mlflow()
 
 
 @contextmanager
@@ -246,14 +257,9 @@ def _runs(settings: Settings) -> Iterator["InProcessRuns"]:
     from hc_orchestration.definitions import build_definitions
     from hc_orchestration.home import prepare_home
     from hc_orchestration.runs import InProcessRuns, dagster_instance
-    from hc_orchestration.tracking.client import MlflowStore, open_client
 
     prepare_home(settings)
     with dagster_instance() as instance:
-        store = MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url)
-        if not store.served:  # what writes SQL is slow to import
-            with suppress(TrackingError):  # told with the first evaluation
-                open_client(store)
         yield InProcessRuns(build_definitions(settings), instance, settings)
 
 

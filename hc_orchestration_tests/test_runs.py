@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from hc_orchestration.runs import InProcessRuns
+from hc_orchestration.runs import InProcessRuns, dagster_instance
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import Status
 from hc_orchestration.storage.workspace import Workspace
@@ -27,6 +27,7 @@ OPEN = (
     dg.DagsterRunStatus.CANCELING,
 )
 SLOW = "slow-1"
+PRINTED = "Pt denies asthma attacks."
 SLOW_PART = '''
 """A spaCy part that says that it has begun, and then takes its time."""
 
@@ -51,6 +52,12 @@ def make_slow(nlp, name):
 @dg.op
 def works() -> None:
     """Does nothing, well."""
+
+
+@dg.op
+def prints() -> None:
+    """Prints, as a model's code may print what it reads."""
+    print(PRINTED)  # noqa: T201
 
 
 @dg.op
@@ -114,6 +121,18 @@ def test_a_run_that_fails_gives_the_words_of_its_first_cause_in_one_line(
     run = ephemeral.get_run_by_id(outcome.run_id)
     assert run
     assert run.status is dg.DagsterRunStatus.FAILURE
+
+
+def test_what_a_run_prints_is_said_once_and_kept_nowhere(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with dagster_instance() as instance:
+        assert runs_of(prints, instance).run("only").success
+
+    assert capfd.readouterr().out.count(PRINTED) == 1
+    files = [path for path in settings.home.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if PRINTED.encode() in path.read_bytes()]
 
 
 @pytest.mark.parametrize("op", [is_interrupted, is_terminated], ids=["SIGINT", "SIGTERM"])

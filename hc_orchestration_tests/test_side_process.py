@@ -1,4 +1,4 @@
-"""`hc evaluate` in two processes: real ones, and what is left when one of them is stopped."""
+"""`hc evaluate` in several processes: real ones, and what is left when one of them is stopped."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from hc_orchestration.settings import Settings
 from hc_orchestration.side_process import SideProcess, Task, worthwhile
 from hc_orchestration.storage.records import Status
 from hc_orchestration.storage.workspace import Workspace
+from hc_orchestration.tracking.client import MlflowStore, open_client
 from hc_orchestration_tests.calling import started
 
 GIB = 2**30
@@ -94,6 +95,13 @@ class Patients:
         return record.state
 
 
+def mlflow_process(process: "subprocess.Popen[str]") -> psutil.Process:
+    """The process of `hc evaluate` that writes into MLflow."""
+    children = psutil.Process(process.pid).children()
+    (found,) = (child for child in children if "tracking.beside" in " ".join(child.cmdline()))
+    return found
+
+
 @pytest.fixture
 def patients(settings: Settings) -> Patients:
     return Patients(settings)
@@ -162,16 +170,36 @@ def test_a_side_process_that_dies_fails_its_model_and_no_other(
 
 
 @pytest.mark.integration
-def test_a_side_process_whose_first_one_is_killed_closes_its_run_and_ends(
+def test_a_killed_mlflow_process_is_missed_by_nobody(patients: Patients) -> None:
+    with patients.evaluated() as process:
+        mlflow_process(process).kill()
+        patients.may_go_on(FIRST, SECOND)
+        out, err = process.communicate(timeout=90)
+
+    assert process.returncode == 0, err
+    models = json.loads(out)["models"]
+    assert {model["status"] for model in models} == {"evaluated"}
+    client = open_client(
+        MlflowStore(patients.settings.tracking_uri, patients.settings.home, "http://mlflow")
+    )
+    for model in models:
+        assert client.get_run(model["mlflow_run_id"]).info.status == "FINISHED"
+        assert patients.state(model["key"]) is Status.FINISHED
+
+
+@pytest.mark.integration
+def test_processes_whose_first_one_is_killed_close_its_run_and_end(
     patients: Patients, instance: dg.DagsterInstance
 ) -> None:
     with patients.evaluated() as process:
         began_in = patients.processes()
         (key,) = (key for key, pid in began_in.items() if pid != process.pid)
         side = psutil.Process(began_in[key])
+        mlflow = mlflow_process(process)
         process.kill()
         process.wait()
-        assert side.wait(timeout=60) is None  # somebody else's child: how it ended is not told
+        for left in (side, mlflow):
+            assert left.wait(timeout=60) is None  # somebody else's child: how it ended is not told
 
     assert patients.state(key) is Status.KILLED
     (run,) = instance.get_runs(filters=dg.RunsFilter(tags={"hc.pid": str(side.pid)}))

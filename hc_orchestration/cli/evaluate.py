@@ -1,14 +1,13 @@
 """`hc evaluate`: the main job, and what it prints."""
 
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hc_orchestration.cli.options import Json
 from hc_orchestration.cli.output import Status, console, open_workspace, print_json
-from hc_orchestration.errors import TrackingError
 from hc_orchestration.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,23 +46,31 @@ def evaluate(
 def _evaluated(
     settings: Settings, asked: list[str], *, everything: bool, say: Callable[[str], None]
 ) -> "EvaluationReport":
-    """What came of it; a second process is started before Dagster and all else is imported."""
-    from hc_orchestration.extraction.sizing import Machine
-    from hc_orchestration.models.catalogue import load_catalogue
-    from hc_orchestration.models.store import chosen_models
-    from hc_orchestration.processes import importing_much
-    from hc_orchestration.side_process import SideProcess, worthwhile
+    """What came of it; what is slow to import begins in other processes before it does here."""
+    from hc_orchestration.tracking.process import MlflowProcess, worthwhile
 
-    catalogue = load_catalogue(settings.catalogue)
-    chosen = chosen_models(catalogue, settings.model_store, asked, everything=everything)
-    useful = worthwhile(len(chosen), Machine.here())
-    with SideProcess(settings, say) if useful else nullcontext() as beside:
+    with ExitStack() as processes:
+        mlflow = processes.enter_context(MlflowProcess()) if worthwhile() else None
+        from hc_orchestration.extraction.sizing import Machine
+        from hc_orchestration.home import prepare_home
+        from hc_orchestration.models.catalogue import load_catalogue
+        from hc_orchestration.models.store import chosen_models
+        from hc_orchestration.processes import importing_much
+        from hc_orchestration.side_process import SideProcess
+        from hc_orchestration.side_process import worthwhile as two_are_faster
+        from hc_orchestration.tracking.client import MlflowStore
+
+        catalogue = load_catalogue(settings.catalogue)
+        chosen = chosen_models(catalogue, settings.model_store, asked, everything=everything)
+        beside = None
+        if two_are_faster(len(chosen), Machine.here()):
+            handed = [mlflow.second] if mlflow else []
+            beside = processes.enter_context(SideProcess(settings, say, handed))
+        prepare_home(settings)
+        if mlflow is not None:
+            mlflow.open(MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url))
         with importing_much():
             from hc_orchestration.evaluate import run_evaluation
-            from hc_orchestration.tracking.client import load_mlflow
-
-            with suppress(TrackingError):  # told with the first evaluation
-                load_mlflow()
         return run_evaluation(settings, chosen, say=say, beside=beside)
 
 

@@ -6,6 +6,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _LABELS_SHOWN = 20
+_LEFT, _WIDTH = 200, 340
+"""Where 0 of the axis is and how far away 1 is, in pixels."""
 
 
 def label_plot(scores: "pl.DataFrame") -> str:
@@ -15,9 +17,8 @@ def label_plot(scores: "pl.DataFrame") -> str:
         scores: Rows of the whole corpus, see `Evaluation`.
     """
     import base64
-    import io
 
-    from matplotlib.figure import Figure  # its own canvas: no global state of pyplot
+    from hc_orchestration.reporting.templating import environment
 
     mode, statistic = (
         ("strict", "f1") if (scores["mode"] == "strict").any() else ("exact", "recall")
@@ -30,20 +31,15 @@ def label_plot(scores: "pl.DataFrame") -> str:
     ).sort("gold", descending=True)
     if rows.is_empty():
         return "(no label has a score)"
-    shown = rows.head(_LABELS_SHOWN).reverse().to_dicts()
-    figure = Figure(figsize=(5, 0.8 + 0.3 * len(shown)), layout="constrained")
-    axes = figure.subplots()
-    for place, row in enumerate(shown):
-        if row["ci_low"] is not None:
-            axes.plot([row["ci_low"], row["ci_high"]], [place, place], color="#1f5a8a", lw=2)
-        axes.plot([row["value"]], [place], "o", color="#1f5a8a")
-    names = [str(row["label"]).replace("$", r"\$") for row in shown]
-    axes.set_yticks(range(len(shown)), names)
-    axes.set(
-        xlim=(0, 1), xlabel=f"{mode} {statistic}, 95 % interval", ylim=(-0.5, len(shown) - 0.5)
+    plot = environment().get_template("labels.svg.j2")
+    image = plot.render(
+        rows=rows.head(_LABELS_SHOWN).to_dicts(),
+        what=f"{mode} {statistic}, 95 % interval",
+        ticks=[0.0, 0.2, 0.4, 0.6, 0.8, 1.0],
+        at=_place,
     )
-    axes.grid(axis="x", alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    image = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f"![labels](data:image/svg+xml;base64,{image})"
+    return f"![labels](data:image/svg+xml;base64,{base64.b64encode(image.encode()).decode()})"
+
+
+def _place(value: float) -> float:
+    return round(_LEFT + _WIDTH * value, 1)

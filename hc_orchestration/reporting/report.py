@@ -17,6 +17,7 @@ from hc_orchestration.reporting.report_data import (
     Score,
     SliceScores,
 )
+from hc_orchestration.reporting.templating import environment
 from hc_orchestration.scoring.gates import Verdict
 
 _SIGNIFICANT = 0.05
@@ -94,26 +95,18 @@ def render_report(data: ReportData) -> str:
     an http or https address, and the page's policy allows no script and no load. The same data give
     the same bytes.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("hc_orchestration.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    templates = environment()
+    templates.filters |= {
         "number": number,
         "points": points,
         "p_value": p_value,
         "count": "{:,}".format,
         "short": lambda digest: digest[:12],
     }
-    style = environment.get_template("report.css").render()
+    style = templates.get_template("report.css").render()
     headline = headline_of(data)
     return (
-        environment.get_template("report.html.j2").render(
+        templates.get_template("report.html.j2").render(
             data=data,
             style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
             headline=headline,

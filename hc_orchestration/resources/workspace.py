@@ -130,12 +130,12 @@ class MlflowResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 def mlflow_projection(tracking_uri: str, workspace: "Workspace") -> "MlflowProjection":
     """The writer of the MLflow store at `tracking_uri` for a workspace's records."""
+    from hc_orchestration.tracking.beside import projection
     from hc_orchestration.tracking.client import MlflowStore
-    from hc_orchestration.tracking.projection import MlflowProjection
 
     settings = workspace.settings
     store = MlflowStore(tracking_uri, settings.home, settings.mlflow_url)
-    return MlflowProjection(store, workspace.files, settings.dagster_url)
+    return projection(store, workspace.files, settings.dagster_url)
 
 
 def promotion_projection(tracking_uri: str, workspace: "Workspace") -> "PromotionProjection":

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from hc_orchestration.settings import Settings
+from hc_orchestration_tests.tracking.mlflow_store import Tracking
+
 
 @pytest.fixture(autouse=True)
 def _default_sigterm() -> Iterator[None]:
@@ -24,3 +27,9 @@ def search_below() -> Callable[[Path, str], list[Path]]:
         return [path for path in files if word.encode() in path.read_bytes()]
 
     return search
+
+
+@pytest.fixture
+def tracking(settings: Settings) -> Tracking:
+    """The MLflow store of a small deployment."""
+    return Tracking(settings)

@@ -8,6 +8,7 @@ from hc_orchestration.models.loaders.spacy_pipeline import SpacyModel, load_spac
 from hc_orchestration.models.loaders.team import load_team_model
 from hc_orchestration.models.loaders.transformer import load_transformer
 from hc_orchestration.models.store import InstalledModel
+from hc_orchestration.processes import keep_freed_memory
 
 __all__ = ["LexiconModel", "ModelSpan", "NerModel", "SpacyModel", "load_model"]
 
@@ -18,6 +19,7 @@ def load_model(model: InstalledModel) -> NerModel:
     Raises:
         ModelError: The files are damaged or incomplete, or a part that they need is not installed.
     """
+    keep_freed_memory()
     return _LOADERS.get(model.entry.loader, load_team_model)(model)
 
 
