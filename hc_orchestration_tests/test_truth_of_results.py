@@ -4,6 +4,9 @@ import hashlib
 import io
 import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +31,7 @@ from hc_orchestration.reporting.exports import write_entities, write_metrics
 from hc_orchestration.reporting.scores import last_scores
 from hc_orchestration.resources import evaluation as steps_frame
 from hc_orchestration.settings import Settings
+from hc_orchestration.storage import remembered
 from hc_orchestration.storage.entities import EntityTables
 from hc_orchestration.storage.records import EvaluationRecord
 from hc_orchestration.storage.workspace import Workspace
@@ -74,6 +78,77 @@ def evaluated(settings: Settings, run_job: Run) -> Settings:
     assert run_job("refresh_corpus").success
     assert run_job("evaluate_model", TERMS).success
     return settings
+
+
+def change_labels(settings: Settings) -> None:
+    """Another label mapping of the study."""
+    text = settings.study.read_text(encoding="utf-8")
+    assert "DISEASE" in text
+    settings.study.write_text(text.replace("DISEASE", "ILLNESS"), encoding="utf-8")
+
+
+def change_nothing_but_times(settings: Settings) -> None:
+    settings.catalogue.touch()
+
+
+def lose_terms(settings: Settings) -> None:
+    (settings.catalogue.parent / "terms.tsv").unlink()
+
+
+@pytest.mark.parametrize(
+    "change", [change_terms, change_labels, change_nothing_but_times, lose_terms]
+)
+def test_metrics_that_are_remembered_are_those_that_would_be_read(
+    evaluated: Settings, monkeypatch: pytest.MonkeyPatch, change: Callable[[Settings], None]
+) -> None:
+    monkeypatch.setattr(remembered, "_SETTLED", 0)
+    kept = evaluated.home / "cache" / "scores.json"
+    first = call("metrics", "--json")
+    assert kept.is_file()
+    assert call("metrics", "--json") == first
+    time.sleep(0.02)  # a clock's tick
+
+    change(evaluated)
+    said = call("metrics", "--json")
+    kept.unlink(missing_ok=True)
+
+    assert said == call("metrics", "--json")
+    stale = {row["stale"] for row in said.json}
+    assert stale == {change in (change_terms, change_labels)}
+
+
+def test_metrics_remembered_are_forgotten_with_the_next_evaluation(
+    evaluated: Settings, run_job: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "_SETTLED", 0)
+    call("metrics")
+    change_terms(evaluated)
+    assert run_job("evaluate_model", TERMS).success
+
+    (evaluation,) = {row["evaluation_id"] for row in call("metrics", "--json").json}
+    assert evaluation == newest(evaluated).evaluation_id
+
+
+def test_metrics_remembered_need_none_of_what_reads_tables(
+    evaluated: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembered, "_SETTLED", 0)
+    shown = call("metrics")
+    assert (evaluated.home / "cache" / "scores.json").is_file()
+    program = (
+        "import os, sys; sys.argv = ['hc', 'metrics']; from hc_orchestration.cli.app import app\n"
+        "try: app()\n"
+        "finally: print(*{'polars', 'deltalake', 'ruamel', 'dagster'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+    assert done.stdout == shown.out + "\n"
 
 
 def test_a_model_with_other_files_is_stale(evaluated: Settings) -> None:

@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from hc_orchestration.reporting.intervals import interval
 
@@ -30,7 +31,7 @@ def print_table(
         width = None if long else max(len(cell(row[name])) for row in rows)
         table.add_column(name, justify=side, overflow="fold", min_width=width)
     for row in rows:
-        table.add_row(*(escape(cell(value)) for value in row.values()))
+        table.add_row(*(Text(cell(value)) for value in row.values()))  # no markup to look for
     console.print(table)
 
 

@@ -1,11 +1,16 @@
 """The stored scores of models' last finished evaluations, as one table."""
 
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from hc_orchestration.errors import EvaluationError
+from hc_orchestration.errors import EvaluationError, ModelNotInstalledError
+from hc_orchestration.models.store import locate
 from hc_orchestration.reporting.comparison import staleness
+from hc_orchestration.reporting.metadata import score_rows, slice_rows
 from hc_orchestration.storage.records import EvaluationRecord, Status
 from hc_orchestration.storage.workspace import Workspace
 
@@ -58,6 +63,55 @@ def required_finished(workspace: Workspace, key: str) -> EvaluationRecord:
         message = f"model {key} has no finished evaluation. Run: hc evaluate --model {key}"
         raise EvaluationError(message)
     return record
+
+
+def scores_document(workspace: Workspace) -> dict[str, Any]:
+    """The last scores of every model, as JSON can hold them.
+
+    Returns:
+        `models`, each with `key`, `stale`, its `rows` as in `last_scores` (the text of a JSON list,
+        thousands of them), and the shorter `scores` and `slices` for people; `keys` of the
+        catalogue.
+    """
+    keys = list(workspace.catalogue.keys)
+    table = last_scores(workspace, keys)
+    models = []
+    for key in table["model"].unique(maintain_order=True):
+        rows = table.filter(table["model"] == key)
+        everywhere = rows["slice"] == "all"
+        models.append(
+            {
+                "key": key,
+                "stale": bool(rows["stale"].any()),
+                "rows": json.dumps(rows.to_dicts()),
+                "scores": score_rows(rows.filter(everywhere)),
+                "slices": [] if everywhere.all() else slice_rows(rows.filter(~everywhere)),
+            }
+        )
+    return {"keys": keys, "models": models}
+
+
+def made_from(workspace: Workspace, document: dict[str, Any]) -> list[Path] | None:
+    """Every file and folder that a document of scores depends on; None if not all are known.
+
+    They are not for tables on another machine, for a team's own model, whose code says itself what
+    it is, and for a model that is not here, which may turn up in any folder of packages.
+    """
+    settings = workspace.settings
+    evaluated = [workspace.catalogue.entry(model["key"]) for model in document["models"]]
+    if "://" in settings.storage or any(entry.team_model for entry in evaluated):
+        return None
+    tables = Path(settings.storage)
+    found = [settings.study, settings.catalogue, settings.model_store, tables]
+    found += [table / "_delta_log" for table in tables.iterdir() if table.is_dir()]
+    for entry in evaluated:
+        found += [Path(file) for file in (entry.origin.path, entry.knowledge_base) if file]
+        try:
+            location = locate(entry, settings.model_store)
+        except ModelNotInstalledError:
+            return None
+        found += [location, *location.rglob("*")]
+    return found
 
 
 def last_scores(workspace: Workspace, keys: Sequence[str]) -> pl.DataFrame:
