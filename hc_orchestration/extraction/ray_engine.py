@@ -32,7 +32,7 @@ An actor keeps its share to the end. Were that a CPU or a half, actors could hol
 need, or what those of a lost node need to start elsewhere, and all would wait for ever.
 """
 
-_TASK_BYTES = 200_000
+_TASK_BYTES = 100_000
 """Of the notes of a task: what is repeated when an actor dies, and waited for at the end."""
 
 _NOTES_A_READ = 32
@@ -215,6 +215,7 @@ def _batches(
     wanted = [ray.put(pl.Series("note_id", note_ids))]
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
+    context.issue_detectors_config.detectors = []  # they warn of memory that is not asked for
     context.target_max_block_size = _TASK_BYTES
     with DataContext.current(context):
         notes = from_items(files, override_num_blocks=len(files)).map_batches(

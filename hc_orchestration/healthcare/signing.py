@@ -22,6 +22,7 @@ _REPORT = "MeasureReport"
 _VERIFICATION = "1.2.840.10065.1.12.1.5"
 _UNLIKE = re.compile(r"[:,\[]-?\d+(?:\.0|(?:\.\d+)?e[-+]?\d+|(?<=\d{16}))[,}\]]")
 """Numbers that `json` and RFC 8785 may write differently."""
+_WHOLE_BELOW = 2**53
 _BEYOND = re.compile("[\U00010000-\U0010ffff\ud800-\udfff]")
 """What stands beyond the basic plane, and what is no text at all."""
 
@@ -36,9 +37,22 @@ def canonical_bytes(resource: object) -> bytes:
 
     if isinstance(resource, dict | list):
         quick = _sorted_json(resource)
+        if quick is not None and _UNLIKE.search(quick):  # mostly scores of 0.0 and 1.0
+            quick = _sorted_json(_with_whole_numbers(resource))
         if quick is not None and not _UNLIKE.search(quick):
             return quick.encode("utf-8")
     return rfc8785.dumps(resource)  # type: ignore[arg-type]
+
+
+def _with_whole_numbers(value: object) -> object:
+    """The same JSON, with integers for the floats that RFC 8785 writes as such."""
+    if isinstance(value, dict):
+        return {name: _with_whole_numbers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < _WHOLE_BELOW:
+        return int(value)
+    return value
 
 
 def sha256(content: bytes) -> str:

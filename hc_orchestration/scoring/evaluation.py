@@ -1,6 +1,6 @@
 """Scoring one model on one corpus version: from gold and extracted spans to a table of scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from hc_orchestration.scoring.scores import (
     Counts,
     Layout,
     named_values,
+    stacked,
     support,
 )
 from hc_orchestration.scoring.slices import Slice, cut, grouped_notes
@@ -134,23 +135,22 @@ def _score_table(
 ) -> pl.DataFrame:
     cluster = groups["cluster"].to_numpy()
     clusters = int(cluster.max()) + 1
-    note = counts["note"].to_numpy()
-    clustered = counts.with_columns(cluster=pl.Series(cluster[note]))
+    every = layout.by_unit(counts, "note")
     shown = [(WHOLE_CORPUS, np.arange(groups.height))]
     shown += [(part.name, part.rows) for part in slices if part.rows is not None]
     parts = []
     for _, rows in shown:
-        inside = np.zeros(groups.height, dtype=np.bool_)
-        inside[rows] = True
-        every = layout.counts(clustered.filter(pl.Series(inside[note])), clusters)
-        members = np.unique(cluster[rows])
-        parts.append((members, every.of_clusters(members)))
+        members, place = np.unique(cluster[rows], return_inverse=True)
+        cluster_of_note = np.full(groups.height, -1)
+        cluster_of_note[rows] = place
+        parts.append((members, every.added(cluster_of_note, len(members))))
     intervals = score_intervals(layout, parts, clusters, resampling)
-    tables = [
-        _rows(layout, name, len(rows), part[1].total(), interval)
-        for (name, rows), part, interval in zip(shown, parts, intervals, strict=True)
-    ]
-    tables += [_withheld_rows(layout, part.name) for part in slices if part.rows is None]
+    names, rows_of = zip(*shown, strict=True)
+    totals = stacked([part.total() for _, part in parts])
+    tables = [_rows(layout, names, [len(rows) for rows in rows_of], totals, intervals)]
+    withheld = [part.name for part in slices if part.rows is None]
+    if withheld:
+        tables.append(complete_scores(pl.DataFrame({**_keys(layout, withheld), "withheld": True})))
     drawn = pl.when("withheld").then(None)
     return pl.concat(tables).with_columns(
         resamples=drawn.otherwise(pl.lit(resampling.resamples, pl.Int64)),
@@ -159,21 +159,26 @@ def _score_table(
 
 
 def _rows(
-    layout: Layout, name: str, notes: int, counts: Counts, intervals: Intervals
+    layout: Layout,
+    names: Sequence[str],
+    notes: Sequence[int],
+    totals: Counts,
+    intervals: Sequence[Intervals],
 ) -> pl.DataFrame:
+    """The rows of slices: their names, numbers of notes, counts (slices, units), and intervals."""
     unit = layout.rows_unit
     frame = pl.DataFrame(
         {
-            **_keys(layout, name),
-            "value": layout.values(counts),
-            "gold": counts.gold[unit],
-            "predicted": counts.predicted[unit],
-            "credit": counts.credit[unit],
-            "ci_low": intervals.low,
-            "ci_high": intervals.high,
-            "notes": notes,
-            "clusters": intervals.clusters,
-            "undefined": intervals.undefined,
+            **_keys(layout, names),
+            "value": layout.values(totals).ravel(),
+            "gold": totals.gold[:, unit].ravel(),
+            "predicted": totals.predicted[:, unit].ravel(),
+            "credit": totals.credit[:, unit].ravel(),
+            "ci_low": np.concatenate([part.low for part in intervals]),
+            "ci_high": np.concatenate([part.high for part in intervals]),
+            "notes": np.repeat(notes, len(unit)),
+            "clusters": np.concatenate([part.clusters for part in intervals]),
+            "undefined": np.concatenate([part.undefined for part in intervals]),
             "withheld": False,
         }
     ).fill_nan(None)
@@ -182,18 +187,14 @@ def _rows(
     return complete_scores(frame.with_columns(predicted=pl.when(~of_gold).then("predicted")))
 
 
-def _withheld_rows(layout: Layout, name: str) -> pl.DataFrame:
-    return complete_scores(pl.DataFrame({**_keys(layout, name), "withheld": True}))
-
-
-def _keys(layout: Layout, name: str) -> dict[str, list[str]]:
+def _keys(layout: Layout, names: Sequence[str]) -> dict[str, list[str]]:
     rows = layout.rows
     return {
-        "mode": [row.mode for row in rows],
-        "average": [row.average for row in rows],
-        "label": [row.label for row in rows],
-        "slice": [name] * len(rows),
-        "statistic": [row.statistic for row in rows],
+        "mode": [row.mode for row in rows] * len(names),
+        "average": [row.average for row in rows] * len(names),
+        "label": [row.label for row in rows] * len(names),
+        "slice": [name for name in names for _ in rows],
+        "statistic": [row.statistic for row in rows] * len(names),
     }
 
 

@@ -39,16 +39,56 @@ class Counts:
         """Added up over the first axis."""
         return Counts(self.gold.sum(axis=0), self.predicted.sum(axis=0), self.credit.sum(axis=0))
 
-    def of_clusters(self, which: NDArray[np.int64]) -> "Counts":
-        """Of the clusters `which` only."""
-        return Counts(self.gold[which], self.predicted[which], self.credit[which])
-
     def weighted(self, weights: Floats) -> "Counts":
         """Added up over clusters with the weights of each resample (resamples, clusters)."""
         units = self.gold.shape[-1]
         stacked = np.concatenate([self.gold, self.predicted, self.credit], axis=-1)
         sums = weights @ stacked
         return Counts(sums[:, :units], sums[:, units : 2 * units], sums[:, 2 * units :])
+
+
+def stacked(parts: Sequence[Counts]) -> Counts:
+    """Counts of several parts along a new first axis."""
+    return Counts(
+        np.stack([part.gold for part in parts]),
+        np.stack([part.predicted for part in parts]),
+        np.stack([part.credit for part in parts]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UnitCounts:
+    """Counts that are not added up yet, as arrays of one length.
+
+    Attributes:
+        place: What each was counted in: the index of a note or of a cluster.
+        unit: The index of its unit, of `units` in all.
+        gold: Gold mentions; predicted: predicted mentions; credit: What the pairs are worth.
+    """
+
+    place: NDArray[np.int64]
+    unit: NDArray[np.int64]
+    gold: Floats
+    predicted: Floats
+    credit: Floats
+    units: int
+
+    def added(self, groups: NDArray[np.int64], size: int) -> Counts:
+        """Added up by group and unit (size, units).
+
+        Args:
+            groups: The group of each place, an index below `size`; -1 for a place that is left out.
+            size: How many groups there are.
+        """
+        group = groups[self.place]
+        inside = group >= 0
+        cell = group[inside] * self.units + self.unit[inside]
+
+        def added(amounts: Floats) -> Floats:
+            sums = np.bincount(cell, weights=amounts[inside], minlength=size * self.units)
+            return sums.astype(np.float64).reshape(size, self.units)
+
+        return Counts(added(self.gold), added(self.predicted), added(self.credit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +174,10 @@ class Layout:
             notes: Note-level counts (see `note_counts`) with the column `cluster`, an index.
             clusters: How many clusters there are.
         """
+        return self.by_unit(notes, "cluster").added(np.arange(clusters), clusters)
+
+    def by_unit(self, notes: pl.DataFrame, place: str) -> UnitCounts:
+        """Note-level counts (see `note_counts`) by unit, and by what the column `place` tells."""
         # strict and type have rows per label only. Their micro averages take in every row, a label
         # that the study does not have among them: such a prediction is one all the same.
         every = notes.filter(pl.col("mode").is_in(TYPED_MODES)).with_columns(
@@ -141,18 +185,13 @@ class Layout:
         )
         units = pl.DataFrame(self.units, schema=["mode", "label"], orient="row")
         indexed = pl.concat([notes, every]).join(units.with_row_index("unit"), on=["mode", "label"])
-        sums = (
-            indexed.with_columns(credit=credit())
-            .group_by("cluster", "unit")
-            .agg(pl.col("gold", "predicted", "credit").sum())
+        amounts = indexed.select(
+            pl.col(place, "unit").cast(pl.Int64),
+            pl.col("gold", "predicted").fill_null(0).cast(pl.Float64),
+            credit=credit(),
         )
-        at = (sums["cluster"].to_numpy(), sums["unit"].to_numpy())
-        tables = []
-        for name in ("gold", "predicted", "credit"):
-            table = np.zeros((clusters, len(self.units)))
-            table[at] = sums[name].to_numpy()
-            tables.append(table)
-        return Counts(*tables)
+        place_of, unit, gold, predicted, worth = (column.to_numpy() for column in amounts)
+        return UnitCounts(place_of, unit, gold, predicted, worth, units=len(self.units))
 
 
 def _rows_of(mode: str, labels: Sequence[str]) -> list[Row]:

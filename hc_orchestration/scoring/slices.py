@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import polars as pl
@@ -101,7 +102,8 @@ def cut(groups: pl.DataFrame, slices: Sequence[str], smallest_cell: int) -> Iter
     """
     for attribute in slices:
         column = _column(attribute)
-        sizes = groups.group_by(column).len("notes").sort("notes", column)
+        sizes = groups.with_row_index("rows").group_by(column).agg("rows")
+        sizes = sizes.with_columns(notes=pl.col("rows").list.len()).sort("notes", column)
         if sizes.height > MOST_VALUES:
             message = (
                 f"the slice attribute {attribute} has {sizes.height} values, and at most "
@@ -110,6 +112,8 @@ def cut(groups: pl.DataFrame, slices: Sequence[str], smallest_cell: int) -> Iter
             raise EvaluationError(message)
         small = sizes.filter(pl.col("notes") < smallest_cell).height
         withheld = set(sizes[column].head(small + 1 if small else 0))
-        for value in sizes[column].sort():
-            rows = None if value in withheld else (groups[column] == value).arg_true().to_numpy()
-            yield Slice(attribute, value, None if rows is None else rows.astype(np.int64))
+        for value, rows in sorted(
+            zip(sizes[column], sizes["rows"], strict=True), key=itemgetter(0)
+        ):
+            kept = None if value in withheld else rows.to_numpy().astype(np.int64)
+            yield Slice(attribute, value, kept)

@@ -20,7 +20,8 @@ from hc_orchestration.processes import start_program
 from hc_orchestration.tracking.client import MlflowStore
 
 _PROGRAM = "from hc_orchestration.tracking.beside import main; main()"
-_ENDS_WITHIN_S = 10
+_ENDS_WITHIN_S = 1.0
+"""Seconds to wait for its end, which comes by itself."""
 
 
 def worthwhile() -> bool:
@@ -66,14 +67,16 @@ class MlflowConnection:
             raise ProcessGoneError from None
 
     def _read(self) -> None:
-        with suppress(EOFError, OSError):
-            while True:
-                answer = self._connection.recv()
-                self._waiting.popleft().set_result(answer)
-        with self._asking:
-            self._open = False
-        for unanswered in self._waiting:
-            unanswered.cancel()
+        try:
+            with suppress(EOFError, OSError):
+                while True:
+                    answer = self._connection.recv()
+                    self._waiting.popleft().set_result(answer)
+        finally:
+            with self._asking:
+                self._open = False
+            for unanswered in self._waiting:
+                unanswered.cancel()
 
 
 class MlflowProcess:
@@ -102,7 +105,7 @@ class MlflowProcess:
         use(os.dup(self._socket.fileno())).say(store)
 
     def __exit__(self, *details: object) -> None:
-        """End it; what it was asked for has been answered."""
+        """Let it end; what it was asked for has been answered."""
         global _used  # noqa: PLW0603
         _used = None
         with suppress(OSError):  # it is gone
@@ -111,11 +114,8 @@ class MlflowProcess:
         self.second.close()
         if not self._writes:
             self._process.kill()
-        try:
+        with suppress(subprocess.TimeoutExpired):  # a schema that it began is not left half made
             self._process.wait(_ENDS_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
 
 _used: MlflowConnection | None = None
