@@ -81,6 +81,7 @@ $(BIN)/python:
 $(READY): requirements.lock pyproject.toml | $(BIN)/python
 	@$(INSTALL) --require-hashes -r requirements.lock
 	@$(INSTALL) --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q hc_orchestration
 	@touch $@
 
 $(DEV_READY): requirements-dev.lock $(READY)
