@@ -104,7 +104,9 @@ def test_metrics_that_are_remembered_are_those_that_would_be_read(
     monkeypatch.setattr(remembered, "_SETTLED", 0)
     kept = evaluated.home / "cache" / "scores.json"
     first = call("metrics", "--json")
-    assert kept.is_file()
+    made_from = json.loads(kept.read_text(encoding="utf-8"))["made_from"]
+    tables = Path(evaluated.storage)
+    assert {str(log) for log in tables.rglob("_delta_log")} <= set(made_from)
     assert call("metrics", "--json") == first
     time.sleep(0.02)  # a clock's tick
 

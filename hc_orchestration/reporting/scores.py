@@ -103,7 +103,7 @@ def made_from(workspace: Workspace, document: dict[str, Any]) -> list[Path] | No
         return None
     tables = Path(settings.storage)
     found = [settings.study, settings.catalogue, settings.model_store, tables]
-    found += [table / "_delta_log" for table in tables.iterdir() if table.is_dir()]
+    found += [tables / path / "_delta_log" for path in workspace.delta.paths()]
     for entry in evaluated:
         found += [Path(file) for file in (entry.origin.path, entry.knowledge_base) if file]
         try:
