@@ -119,6 +119,15 @@ class Peer:
             self._connection.send(question)
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """SIGINT as a terminal's: a background job of a shell ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_while_waiting_does_not_shift_the_answers() -> None:
     peer = Peer()
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
