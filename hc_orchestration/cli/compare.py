@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from hc_orchestration.cli.options import Json
-from hc_orchestration.cli.output import TableFormat, console, open_workspace, print_frame
+from hc_orchestration.cli.output import TableFormat, console, open_workspace, print_records
 
 
 def compare(
@@ -24,9 +24,7 @@ def compare(
     found = differences_of(open_workspace(), first, second)
     chosen = TableFormat.JSON if as_json else form
     if chosen is not TableFormat.TABLE:
-        import polars as pl
-
-        print_frame(pl.DataFrame([asdict(difference) for difference in found]), chosen)
+        print_records([asdict(difference) for difference in found], chosen)
         return
     from hc_orchestration.reporting.console import print_table
 

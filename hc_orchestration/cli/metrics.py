@@ -10,8 +10,7 @@ from hc_orchestration.cli.output import (
     TableFormat,
     console,
     open_workspace,
-    print_frame,
-    print_json,
+    print_records,
 )
 from hc_orchestration.errors import EvaluationError
 from hc_orchestration.settings import Settings
@@ -35,7 +34,7 @@ def metrics(
     if model is not None and model not in document["keys"]:
         open_workspace().catalogue.entry(model)  # which says what there is
     models = [of for of in document["models"] if model in (None, of["key"])]
-    _print(models, TableFormat.JSON if as_json else form)
+    _print(models, TableFormat.JSON if as_json else form, document["columns"])
     if not models:
         which = f"model {model}" if model else "no model"
         verb = "has no" if model else "has a"
@@ -61,7 +60,7 @@ def _scores(settings: Settings) -> dict[str, Any]:
     return document
 
 
-def _print(models: list[dict[str, Any]], form: TableFormat) -> None:
+def _print(models: list[dict[str, Any]], form: TableFormat, columns: list[str]) -> None:
     if form is TableFormat.TABLE:
         from hc_orchestration.reporting.console import print_table
 
@@ -73,15 +72,4 @@ def _print(models: list[dict[str, Any]], form: TableFormat) -> None:
                 print_table(out, model["slices"])
         return
     rows = [row for model in models for row in json.loads(model["rows"])]
-    if form is TableFormat.CSV:
-        import polars as pl
-
-        from hc_orchestration.reporting.scores import COLUMNS
-
-        print_frame(pl.DataFrame(rows, schema=COLUMNS, infer_schema_length=None), form)
-    elif form is TableFormat.MARKDOWN:
-        from hc_orchestration.reporting.metadata import markdown_table
-
-        typer.echo(markdown_table(rows, limit=len(rows)))
-    else:
-        print_json(rows)
+    print_records(rows, form, columns)

@@ -2,12 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import polars as pl
     from rich.console import Console
 
     from hc_orchestration.storage.workspace import Workspace
@@ -37,18 +36,23 @@ class TableFormat(StrEnum):
     MARKDOWN = "markdown"
 
 
-def print_frame(table: "pl.DataFrame", form: TableFormat) -> None:
-    """A whole table as CSV, Markdown or JSON."""
+def print_records(
+    rows: list[dict[str, Any]], form: TableFormat, columns: Sequence[str] | None = None
+) -> None:
+    """All rows as CSV, Markdown or JSON; `columns` for a CSV without any."""
     if form is TableFormat.CSV:
+        import polars as pl
+
         from hc_orchestration.reporting.csv_cells import inert
 
+        table = pl.DataFrame(rows, schema=columns, infer_schema_length=None)
         sys.stdout.write(inert(table).write_csv())
     elif form is TableFormat.MARKDOWN:
         from hc_orchestration.reporting.metadata import markdown_table
 
-        sys.stdout.write(markdown_table(table.to_dicts(), limit=table.height) + "\n")
+        sys.stdout.write(markdown_table(rows, limit=len(rows)) + "\n")
     else:
-        print_json(table.to_dicts())
+        print_json(rows)
 
 
 def print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:

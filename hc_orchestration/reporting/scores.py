@@ -71,7 +71,7 @@ def scores_document(workspace: Workspace) -> dict[str, Any]:
     Returns:
         `models`, each with `key`, `stale`, its `rows` as in `last_scores` (the text of a JSON list,
         thousands of them), and the shorter `scores` and `slices` for people; `keys` of the
-        catalogue.
+        catalogue; `columns` of a row.
     """
     keys = list(workspace.catalogue.keys)
     table = last_scores(workspace, keys)
@@ -88,7 +88,7 @@ def scores_document(workspace: Workspace) -> dict[str, Any]:
                 "slices": [] if everywhere.all() else slice_rows(rows.filter(~everywhere)),
             }
         )
-    return {"keys": keys, "models": models}
+    return {"keys": keys, "columns": list(COLUMNS), "models": models}
 
 
 def made_from(workspace: Workspace, document: dict[str, Any]) -> list[Path] | None:
