@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, Response, expect
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.records import Status
 from hc_orchestration.storage.workspace import Workspace
-from hc_orchestration_tests.browser import browser
+from hc_orchestration_tests.browser import PATIENCE_MS, browser
 from hc_orchestration_tests.conftest import RULER, TERMS
 from hc_orchestration_tests.integration.servers import answers, free_port
 from hc_orchestration_tests.integration.team import eventually
@@ -22,7 +22,6 @@ from hc_orchestration_tests.integration.test_backfill import wait_until
 
 __all__ = ["browser"]
 pytestmark = pytest.mark.integration
-PATIENCE_MS = 120_000
 
 
 @pytest.fixture
@@ -96,13 +95,13 @@ def test_a_model_is_evaluated_by_clicking_and_compared_in_mlflow(
         wait_until="domcontentloaded",
     )
     link = page.locator(f"a[href^='{mlflow}']").first
-    expect(link).to_be_visible(timeout=PATIENCE_MS)
+    expect(link).to_be_visible()
     expect(page.get_by_text("strict.f1", exact=True).first).to_be_visible()
     page.screenshot(path=tmp_path / "metadata.png")
     address = str(link.get_attribute("href"))
 
     page.goto(address, wait_until="domcontentloaded")
-    expect(page.get_by_text("healthcare.model_id").first).to_be_attached(timeout=PATIENCE_MS)
+    expect(page.get_by_text("healthcare.model_id").first).to_be_attached()
     expect(page.get_by_text("strict.f1", exact=True).first).to_be_attached()
     page.screenshot(path=tmp_path / "run.png")
 
