@@ -1,8 +1,8 @@
 """A second process of `hc evaluate`, which evaluates models beside the first.
 
 Most of what an evaluation of a small corpus costs is one core's work: imports, the model, Dagster's
-events, MLflow. The second process is started before anything slow is imported, gets ready while the
-corpus is read, and then takes models from the same list as the first.
+events, MLflow. The second process gets ready while the corpus is read, and then takes models from
+the same list as the first.
 """
 
 import logging

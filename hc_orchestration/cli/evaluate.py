@@ -46,7 +46,7 @@ def evaluate(
 def _evaluated(
     settings: Settings, asked: list[str], *, everything: bool, say: Callable[[str], None]
 ) -> "EvaluationReport":
-    """What came of it; what is slow to import begins in other processes before it does here."""
+    """What came of it; MLflow's process begins first, as all else waits for it."""
     from hc_orchestration.tracking.process import MlflowProcess, worthwhile
 
     with ExitStack() as processes:
@@ -62,15 +62,15 @@ def _evaluated(
 
         catalogue = load_catalogue(settings.catalogue)
         chosen = chosen_models(catalogue, settings.model_store, asked, everything=everything)
-        beside = None
-        if two_are_faster(len(chosen), Machine.here()):
-            handed = [mlflow.second] if mlflow else []
-            beside = processes.enter_context(SideProcess(settings, say, handed))
         prepare_home(settings)
         if mlflow is not None:
             mlflow.open(MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url))
         with importing_much():
             from hc_orchestration.evaluate import run_evaluation
+        beside = None
+        if two_are_faster(len(chosen), Machine.here()):  # now: it is not to slow MLflow's down
+            handed = [mlflow.second] if mlflow else []
+            beside = processes.enter_context(SideProcess(settings, say, handed))
         return run_evaluation(settings, chosen, say=say, beside=beside)
 
 

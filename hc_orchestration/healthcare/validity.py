@@ -5,8 +5,10 @@ required codes and allowed targets from the models' own metadata, invariants fro
 what makes a Bundle a record of ours.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from hc_orchestration.errors import ProvenanceError
@@ -110,6 +112,23 @@ def check_bundle(bundle: Mapping[str, Any]) -> None:
     """
     if faults := bundle_faults(bundle):
         raise InvalidRecordError(faults)
+
+
+def check_record(content: bytes) -> None:
+    """As `check_bundle`, of the bytes of a record.
+
+    Raises:
+        InvalidRecordError: Names every element and rule that is broken.
+        ValueError: They are no JSON.
+    """
+    if faults := _record_bytes_faults(content):
+        raise InvalidRecordError(faults)
+
+
+@lru_cache(maxsize=2)
+def _record_bytes_faults(content: bytes) -> tuple[Fault, ...]:
+    """Remembered: what an evaluation writes is read, and checked, twice by the checks after it."""
+    return bundle_faults(json.loads(content))
 
 
 def provenance_faults(resource: object) -> tuple[Fault, ...]:

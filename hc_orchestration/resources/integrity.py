@@ -1,12 +1,11 @@
 """What the checks of an evaluation look at: the pinned notes, entities, scores and Provenance."""
 
-import json
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from hc_orchestration.errors import EvaluationError, HcError
-from hc_orchestration.healthcare.validity import check_bundle
+from hc_orchestration.healthcare.validity import check_record
 
 if TYPE_CHECKING:
     from hc_orchestration.resources.evaluation import EvaluationStep
@@ -55,7 +54,7 @@ def stored_provenance_problem(step: "EvaluationStep") -> str | None:
     if part is None:
         return "the evaluation has no Provenance"
     try:
-        check_bundle(json.loads(step.workspace.files.get(part.file)))
+        check_record(step.workspace.files.get(part.file))
     except HcError as error:
         return str(error)
     return None

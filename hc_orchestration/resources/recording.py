@@ -24,7 +24,7 @@ from hc_orchestration.healthcare.signing import (
     provenance_of,
     signed,
 )
-from hc_orchestration.healthcare.validity import check_bundle, check_provenance
+from hc_orchestration.healthcare.validity import check_provenance, check_record
 from hc_orchestration.home import private_folder
 from hc_orchestration.scoring.slices import sampling_units
 from hc_orchestration.storage.records import (
@@ -88,11 +88,12 @@ def _recorded(
     previous = _head(step)
     facts = _facts(step, evaluated, ended, now, previous)
     record = signed(build_bundle(facts), key)
-    check_bundle(record)
+    content = canonical_bytes(record)
+    check_record(content)
     provenance = provenance_of(record)
     check_provenance(provenance)
     return ProvenancePart(
-        file=workspace.files.put("fhir_provenance_bundle.json", canonical_bytes(record)),
+        file=workspace.files.put("fhir_provenance_bundle.json", content),
         resource=workspace.files.put("fhir_provenance.json", canonical_bytes(provenance)),
         previous=previous,
         of_evaluation=step.evaluation_id,
