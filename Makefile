@@ -82,6 +82,7 @@ $(READY): requirements.lock pyproject.toml | $(BIN)/python
 	@$(INSTALL) --require-hashes -r requirements.lock
 	@$(INSTALL) --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -q hc_orchestration
+	@$(BIN)/python -m hc_orchestration.tracking.empty_database
 	@touch $@
 
 $(DEV_READY): requirements-dev.lock $(READY)

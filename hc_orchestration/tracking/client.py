@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from hc_orchestration.errors import HcError, TrackingError, TrackingTimeoutError
 from hc_orchestration.home import private_folder
+from hc_orchestration.tracking.empty_database import begin_with_copy
 from hc_orchestration.tracking.silence import Silence
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def open_client(store: MlflowStore) -> "MlflowClient":
     """
     client = load_mlflow()
     with creation_lock(store):
+        begin_with_copy(store.tracking_uri)
         return guarded(lambda: client(tracking_uri=store.tracking_uri))
 
 

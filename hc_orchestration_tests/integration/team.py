@@ -62,11 +62,12 @@ def make(options):
 
 
 def eventually(what: Callable[[], Any], seconds: float = 600) -> Any:
-    """The first true answer."""
-    deadline = time.monotonic() + seconds
+    """The first true answer; asked ever more seldom, as whoever answers has other work to do."""
+    deadline, pause = time.monotonic() + seconds, 0.1
     while not (found := what()):
         assert time.monotonic() < deadline, f"nothing came within {seconds} s"
-        time.sleep(0.2)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 3.0)
     return found
 
 
