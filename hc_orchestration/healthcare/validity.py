@@ -5,10 +5,9 @@ required codes and allowed targets from the models' own metadata, invariants fro
 what makes a Bundle a record of ours.
 """
 
-import json
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from hc_orchestration.errors import ProvenanceError
@@ -55,6 +54,8 @@ _NOTATIONS = frozenset(
     {("Measure", "improvementNotation"), ("MeasureReport", "improvementNotation")}
 )
 _NOTATION = f"{HL7}/measure-improvement-notation"
+_passed: deque[bytes] = deque(maxlen=2)
+"""The bytes of the last valid records."""
 _NAMES_A_THING = frozenset({"reference", "identifier", "display"})
 
 
@@ -114,21 +115,21 @@ def check_bundle(bundle: Mapping[str, Any]) -> None:
         raise InvalidRecordError(faults)
 
 
-def check_record(content: bytes) -> None:
-    """As `check_bundle`, of the bytes of a record.
+def check_record(bundle: Mapping[str, Any], content: bytes) -> None:
+    """As `check_bundle`; the last that passed need not again.
+
+    What an evaluation writes is read twice by the checks after it.
+
+    Args:
+        bundle: The record.
+        content: Its bytes.
 
     Raises:
         InvalidRecordError: Names every element and rule that is broken.
-        ValueError: They are no JSON.
     """
-    if faults := _record_bytes_faults(content):
-        raise InvalidRecordError(faults)
-
-
-@lru_cache(maxsize=2)
-def _record_bytes_faults(content: bytes) -> tuple[Fault, ...]:
-    """Remembered: what an evaluation writes is read, and checked, twice by the checks after it."""
-    return bundle_faults(json.loads(content))
+    if content not in _passed:
+        check_bundle(bundle)
+        _passed.append(content)
 
 
 def provenance_faults(resource: object) -> tuple[Fault, ...]:

@@ -199,7 +199,7 @@ def examine(
     canonical = _is_canonical(content, bundle)
     if not canonical:
         findings.append(mismatch("record", "its bytes are not the canonical form (RFC 8785)"))
-    findings += _invalid(content)
+    findings += _invalid(bundle, content)
     signature, about_it = _signature(
         bundle, content if canonical else b"", listing, keys, signer_required=signer_required
     )
@@ -319,10 +319,10 @@ def _is_canonical(content: bytes, bundle: object) -> bool:
         return False
 
 
-def _invalid(content: bytes) -> list[Finding]:
+def _invalid(bundle: Mapping[str, Any], content: bytes) -> list[Finding]:
     """What the write-time check has to say."""
     try:
-        check_record(content)
+        check_record(bundle, content)
     except ProvenanceError as error:
         return [mismatch("validity", str(error))]
     return []

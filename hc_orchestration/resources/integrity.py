@@ -1,5 +1,6 @@
 """What the checks of an evaluation look at: the pinned notes, entities, scores and Provenance."""
 
+import json
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -54,7 +55,8 @@ def stored_provenance_problem(step: "EvaluationStep") -> str | None:
     if part is None:
         return "the evaluation has no Provenance"
     try:
-        check_record(step.workspace.files.get(part.file))
+        content = step.workspace.files.get(part.file)
+        check_record(json.loads(content), content)
     except HcError as error:
         return str(error)
     return None

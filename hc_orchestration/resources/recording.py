@@ -89,7 +89,7 @@ def _recorded(
     facts = _facts(step, evaluated, ended, now, previous)
     record = signed(build_bundle(facts), key)
     content = canonical_bytes(record)
-    check_record(content)
+    check_record(record, content)
     provenance = provenance_of(record)
     check_provenance(provenance)
     return ProvenancePart(

@@ -1,6 +1,7 @@
 """The check of a record at write time: which faults it names, with the rule and the place."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hc_orchestration.healthcare.validity import (
     bundle_faults,
     check_bundle,
     check_provenance,
+    check_record,
     provenance_faults,
 )
 from hc_orchestration_tests.healthcare.mutations import (
@@ -33,6 +35,14 @@ VALID = signed_record("full context")
 def test_records_are_valid_unsigned_and_signed(case: str) -> None:
     assert bundle_faults(record(case)) == ()
     assert bundle_faults(signed_record(case)) == ()
+
+
+def test_a_record_that_passed_lets_no_other_pass() -> None:
+    broken = applied(MUTATIONS[0], VALID)
+    for _ in range(2):
+        check_record(VALID, json.dumps(VALID).encode())
+        with pytest.raises(InvalidRecordError):
+            check_record(broken, json.dumps(broken).encode())
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
