@@ -67,8 +67,9 @@ def _evaluated(
             mlflow.open(MlflowStore(settings.tracking_uri, settings.home, settings.mlflow_url))
         with importing_much():
             from hc_orchestration.evaluate import run_evaluation
+        # Not before: its imports would keep MLflow's process, for which all wait, from its own.
         beside = None
-        if two_are_faster(len(chosen), Machine.here()):  # now: it is not to slow MLflow's down
+        if two_are_faster(len(chosen), Machine.here()):
             handed = [mlflow.second] if mlflow else []
             beside = processes.enter_context(SideProcess(settings, say, handed))
         return run_evaluation(settings, chosen, say=say, beside=beside)

@@ -54,9 +54,9 @@ _NOTATIONS = frozenset(
     {("Measure", "improvementNotation"), ("MeasureReport", "improvementNotation")}
 )
 _NOTATION = f"{HL7}/measure-improvement-notation"
+_NAMES_A_THING = frozenset({"reference", "identifier", "display"})
 _passed: deque[bytes] = deque(maxlen=2)
 """The bytes of the last valid records."""
-_NAMES_A_THING = frozenset({"reference", "identifier", "display"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ _DESCRIPTION = (
     "what was evaluated on what."
 )
 _NOTE_TAG = "mlflow.note.content"
+_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,13 @@ class MlflowStore:
         return Silence(self.tracking_uri, self.home)
 
 
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """The file of a SQLite store, relative where the URI is; None for every other store."""
+    if not tracking_uri.startswith(_SQLITE):
+        return None
+    return Path(tracking_uri.removeprefix(_SQLITE).partition("?")[0])
+
+
 def open_client(store: MlflowStore) -> "MlflowClient":
     """A client of the store, whose schema exists from then on.
 
@@ -72,7 +80,8 @@ def open_client(store: MlflowStore) -> "MlflowClient":
     """
     client = load_mlflow()
     with creation_lock(store):
-        begin_with_copy(store.tracking_uri)
+        if (database := sqlite_file(store.tracking_uri)) is not None:
+            begin_with_copy(database)
         return guarded(lambda: client(tracking_uri=store.tracking_uri))
 
 

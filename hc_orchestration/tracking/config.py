@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from enum import StrEnum
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -12,12 +11,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from hc_orchestration.errors import ConfigurationError, TrackingError
 from hc_orchestration.settings import Settings
-from hc_orchestration.tracking.client import MlflowStore
+from hc_orchestration.tracking.client import MlflowStore, sqlite_file
 from hc_orchestration.tracking.names import LONGEST_NAME, LONGEST_TAG, metric_name, shortened
 
 DEFAULT_EXPERIMENT = "hc-default"
 PIPELINES_EXPERIMENT = "hc-pipelines"
-_SQLITE = "sqlite:///"
 
 
 class OnUnavailable(StrEnum):
@@ -94,9 +92,9 @@ class MLFlowConfig(BaseModel):
     def store(self) -> MlflowStore:
         """The store; locks and artifacts of a SQLite file lie beside it."""
         settings = Settings.from_environment()
-        if not self.tracking_uri.startswith(_SQLITE):
+        database = sqlite_file(self.tracking_uri)
+        if database is None:
             return MlflowStore(self.tracking_uri, settings.home, settings.mlflow_url)
-        database = Path(self.tracking_uri.removeprefix(_SQLITE).partition("?")[0])
         return MlflowStore(self.tracking_uri, database.absolute().parent, settings.mlflow_url)
 
 

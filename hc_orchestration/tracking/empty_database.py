@@ -13,8 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-_SQLITE = "sqlite:///"
-
 
 def kept() -> Path:
     """Where the empty database of this environment's MLflow lies, if it was made."""
@@ -36,24 +34,24 @@ def make() -> None:
     with TemporaryDirectory(dir=target.parent) as folder:
         home = Path(folder)
         made = home / "mlflow.db"
-        open_client(MlflowStore(f"{_SQLITE}{made}", home, url=""))
+        open_client(MlflowStore(f"sqlite:///{made}", home, url=""))
         with closing(sqlite3.connect(made)) as database, database:
             # Its Default experiment names this folder; each copy gets one of its own.
             database.execute("delete from experiments")
         made.replace(target)
 
 
-def begin_with_copy(tracking_uri: str) -> None:
-    """Put a copy where a SQLite database is to be and is not yet; leave every other store alone."""
-    path = Path(tracking_uri.removeprefix(_SQLITE))
-    if not tracking_uri.startswith(_SQLITE) or not path.is_absolute() or "?" in tracking_uri:
+def begin_with_copy(database: Path) -> None:
+    """Put a copy where a database is to be and is not yet.
+
+    Only where the path is absolute: SQLite's `:memory:` is no file.
+    """
+    if not database.is_absolute() or database.exists() or not kept().is_file():
         return
-    if path.exists() or not kept().is_file():
-        return
-    with suppress(OSError), TemporaryDirectory(dir=path.parent) as folder:
+    with suppress(OSError), TemporaryDirectory(dir=database.parent) as folder:
         copy = Path(folder, "mlflow.db")
         shutil.copyfile(kept(), copy)
-        path.hardlink_to(copy)  # not a rename: another program may just have made it
+        database.hardlink_to(copy)  # not a rename: another program may just have made it
 
 
 if __name__ == "__main__":

@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from hc_orchestration.tracking.client import MlflowStore, open_client
+from hc_orchestration.tracking.client import MlflowStore, open_client, sqlite_file
 from hc_orchestration.tracking.empty_database import begin_with_copy, kept, make
 
 
-@pytest.fixture
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment for which no database was made."""
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "environment"))
-    return tmp_path / "environment"
 
 
 def opened(home: Path) -> Any:
@@ -27,19 +26,25 @@ def opened(home: Path) -> Any:
 
 def content(database: Path, query: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(database)) as connection:
-        return sorted(connection.execute(query).fetchall())
+        return sorted(connection.execute(query).fetchall(), key=repr)
 
 
-@pytest.mark.usefixtures("environment")
+def schema(database: Path) -> list[tuple[str, str, list[str]]]:
+    """Kind, name and definition of all there is; MLflow's constraints are in no fixed order."""
+    return [
+        (kind, name, sorted(line.strip(" \t,)") for line in (sql or "").splitlines()))
+        for kind, name, sql in content(database, "select type, name, sql from sqlite_master")
+    ]
+
+
 def test_a_copy_is_what_mlflow_makes(tmp_path: Path) -> None:
     usual = opened(tmp_path / "usual")
     make()
     copied = opened(tmp_path / "copied")
 
-    schema = "select type, name, sql from sqlite_master"
     databases = [tmp_path / home / "mlflow.db" for home in ("usual", "copied")]
     assert kept().is_file()
-    assert content(databases[0], schema) == content(databases[1], schema)
+    assert schema(databases[0]) == schema(databases[1])
     revision = "select version_num from alembic_version"
     assert content(databases[0], revision) == content(databases[1], revision)
     experiments = [
@@ -53,8 +58,7 @@ def test_a_copy_is_what_mlflow_makes(tmp_path: Path) -> None:
     assert content(kept(), "select * from experiments") == []
 
 
-@pytest.mark.usefixtures("environment")
-def test_it_is_made_once(tmp_path: Path) -> None:
+def test_it_is_made_once() -> None:
     kept().parent.mkdir(parents=True)
     kept().write_bytes(b"made before")
 
@@ -62,35 +66,36 @@ def test_it_is_made_once(tmp_path: Path) -> None:
 
     assert kept().read_bytes() == b"made before"
     assert list(kept().parent.iterdir()) == [kept()]
-    assert not (tmp_path / "mlflow.db").exists()
 
 
-@pytest.mark.usefixtures("environment")
-def test_what_is_there_is_left_alone_and_so_is_what_is_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_there_is_left_alone_and_so_is_what_is_no_file(tmp_path: Path) -> None:
     kept().parent.mkdir(parents=True)
     kept().write_bytes(b"empty")
     there = tmp_path / "there.db"
     there.write_bytes(b"runs")
-    monkeypatch.chdir(tmp_path)
 
-    for uri in (
-        f"sqlite:///{there}",
-        "sqlite:///mlflow.db",
-        "sqlite:///:memory:",
-        f"sqlite:///{tmp_path}/new.db?timeout=5",
-        f"sqlite:///{tmp_path}/no/folder/new.db",
-        "postgresql://user:secret@host/new.db",
-        "http://127.0.0.1:5000",
-    ):
-        begin_with_copy(uri)
+    for database in (there, Path(":memory:"), tmp_path / "no" / "folder" / "new.db"):
+        begin_with_copy(database)
 
     assert there.read_bytes() == b"runs"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["environment", "there.db"]
+    assert not Path(":memory:").exists()
 
 
-@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("uri", "file"),
+    [
+        ("sqlite:////data/mlflow.db", Path("/data/mlflow.db")),
+        ("sqlite:////data/mlflow.db?timeout=5", Path("/data/mlflow.db")),
+        ("sqlite:///mlflow.db", Path("mlflow.db")),
+        ("postgresql://user:secret@host/mlflow.db", None),
+        ("http://127.0.0.1:5000", None),
+    ],
+)
+def test_only_a_sqlite_store_is_a_file(uri: str, file: Path | None) -> None:
+    assert sqlite_file(uri) == file
+
+
 def test_without_an_empty_one_mlflow_makes_the_database(tmp_path: Path) -> None:
     assert opened(tmp_path / "home").search_experiments()
     assert not kept().exists()
