@@ -217,6 +217,7 @@ def cluster() -> Iterator[Any]:
     head = {"num_cpus": 1, "include_dashboard": False, "ray_client_server_port": port}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S", "150")  # 30 on a busy machine
+        patch.setenv("GRPC_ENABLE_FORK_SUPPORT", "false")  # as in deploy/raycluster.yaml
         running = Cluster(
             initialize_head=True, head_node_args={**head, "_system_config": NOTICED_SOON}
         )
