@@ -199,7 +199,7 @@ class Materializations:
         return self._records(pl.lit(value=True))
 
     def _records(self, which: pl.Expr) -> list[MaterializationRecord]:
-        rows = self._store.scan(MATERIALIZATIONS).filter(which).collect()
+        rows = self._store.read(MATERIALIZATIONS, which)
         rows = rows.with_row_index().sort("written_at", "index", maintain_order=True)
         return [
             MaterializationRecord.from_rows(

@@ -11,7 +11,7 @@ from hc_orchestration.models.catalogue import Catalogue, load_catalogue
 from hc_orchestration.settings import Settings
 from hc_orchestration.storage.comparisons import ComparisonTable
 from hc_orchestration.storage.corpus import CorpusTables
-from hc_orchestration.storage.delta import DeltaStore
+from hc_orchestration.storage.delta import DeltaStore, delta_store
 from hc_orchestration.storage.entities import EntityTables
 from hc_orchestration.storage.files import FileStore
 from hc_orchestration.storage.materializations import Materializations
@@ -70,7 +70,7 @@ class Workspace:
     @cached_property
     def delta(self) -> DeltaStore:
         """The tables as they lie."""
-        return DeltaStore(self.settings.storage, self.settings.locks)
+        return delta_store(self.settings.storage, self.settings.locks)
 
     @cached_property
     def corpus(self) -> CorpusTables:

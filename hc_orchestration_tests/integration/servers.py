@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 USER, PASSWORD = "admin", "a-long-enough-password"
 
@@ -26,6 +27,63 @@ def answers(port: int) -> bool:
     """Whether somebody listens on a port of loopback."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class ObjectStore:
+    """An S3 store (moto) in a process of its own, with one bucket; tells what it was asked for."""
+
+    def __init__(self, folder: Path, bucket: str) -> None:
+        self._log = folder / "requests"
+        self._bucket = bucket
+        port = free_port()
+        self.environment = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+        until = time.monotonic() + 60
+        while not answers(port):
+            assert time.monotonic() < until, "moto did not start"
+            time.sleep(0.1)
+        self._bucket_of_ours.create()
+
+    def requests(self) -> list[str]:
+        """A line for each request so far."""
+        lines = self._log.read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if " HTTP/1.1" in line]
+
+    def empty(self) -> None:
+        """Delete all objects."""
+        self._bucket_of_ours.objects.all().delete()
+
+    def stop(self) -> None:
+        """Kill it."""
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def _bucket_of_ours(self) -> Any:
+        import boto3
+
+        key, secret = (
+            self.environment[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        )
+        return boto3.resource(
+            "s3",
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            region_name=self.environment["AWS_REGION"],
+        ).Bucket(self._bucket)
 
 
 class MlflowServer:

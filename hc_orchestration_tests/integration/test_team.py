@@ -24,7 +24,7 @@ from hc_orchestration_tests.integration.servers import (
     PASSWORD,
     USER,
     MlflowServer,
-    answers,
+    ObjectStore,
     free_port,
 )
 from hc_orchestration_tests.integration.team import (
@@ -71,34 +71,14 @@ def with_driver(uri: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[None]:
-    """An S3 store in a process of its own, with its address and keys in the environment."""
-    port = free_port()
-    patched = pytest.MonkeyPatch()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "eu-central-1",
-        "AWS_DEFAULT_REGION": "eu-central-1",
-    }.items():
-        patched.setenv(name, value)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    import boto3
-
-    eventually(lambda: answers(port))
-    boto3.client("s3").create_bucket(
-        Bucket="hc-store", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
-    )
-    yield
-    process.kill()
-    process.wait()
-    patched.undo()
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An S3 store, with its address and keys in the environment."""
+    store = ObjectStore(tmp_path_factory.mktemp("s3"), "hc-store")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in store.environment.items():
+            patch.setenv(name, value)
+        yield
+    store.stop()
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -14,11 +15,22 @@ from deltalake.exceptions import CommitFailedError
 from hc_orchestration.errors import StorageError
 from hc_orchestration.storage import delta
 from hc_orchestration.storage.delta import DeltaStore, TableSpec, in_groups
+from hc_orchestration_tests.integration.servers import ObjectStore
 
 SPANS = pl.List(pl.Struct({"start": pl.Int64, "label": pl.String}))
 THINGS = TableSpec("deep/things", {"key": pl.String, "value": pl.Int64}, keys=("key",))
 SPANNED = TableSpec("spanned", {"key": pl.String, "spans": SPANS}, keys=("key",))
 WRITERS = 4
+
+
+@dataclass(frozen=True)
+class Place:
+    root: str
+    locks: Path
+    delete: Callable[[], None]
+
+    def store(self) -> DeltaStore:
+        return DeltaStore(self.root, self.locks)
 
 
 @pytest.fixture
@@ -45,8 +57,29 @@ def test_appended_rows_are_added_and_each_append_is_a_version(store: DeltaStore)
     assert stored(store, first) == {"a": 1}
 
 
-def test_a_store_that_keeps_a_table_open_sees_what_others_commit(store: DeltaStore) -> None:
-    other = DeltaStore(str(store.uri(THINGS))[: -len(THINGS.path) - 1], store._locks)
+@pytest.fixture(scope="module")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    store = ObjectStore(tmp_path_factory.mktemp("s3"), "tables")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in store.environment.items():
+            patch.setenv(name, value)
+        yield store
+    store.stop()
+
+
+@pytest.fixture(params=["folder", "object store"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where tables can lie: opens stores, and deletes all tables."""
+    if request.param == "folder":
+        root = tmp_path / "tables"
+        return Place(str(root), tmp_path / "locks", lambda: shutil.rmtree(root))
+    object_store: ObjectStore = request.getfixturevalue("object_store")
+    object_store.empty()
+    return Place("s3://tables/here", tmp_path / "locks", object_store.empty)
+
+
+def test_a_store_that_keeps_a_table_open_sees_what_others_commit(place: Place) -> None:
+    store, other = place.store(), place.store()
     everything = pl.lit(value=True)
     assert store.read(THINGS, everything).is_empty()
 
@@ -62,13 +95,80 @@ def test_a_store_that_keeps_a_table_open_sees_what_others_commit(store: DeltaSto
     assert store.insert_missing(THINGS, things(n3=3, n4=4)) == 1
 
 
+@pytest.mark.parametrize("commits", [1, 3, 7])
 def test_a_table_that_was_made_anew_is_not_taken_for_the_one_that_was_open(
-    store: DeltaStore,
+    place: Place, commits: int
 ) -> None:
+    store = place.store()
     for number in range(3):
         store.append(THINGS, things(**{f"n{number}": number}))
-    shutil.rmtree(store.uri(THINGS))
+    assert set(stored(store)) == set(stored(store, 3)) == {"n0", "n1", "n2"}
+    place.delete()
     assert store.version(THINGS) is None
+
+    other = place.store()
+    for number in range(commits):
+        other.append(THINGS, things(**{f"m{number}": number}))
+
+    new = {f"m{number}" for number in range(commits)}
+    assert set(store.read(THINGS, pl.lit(value=True))["key"]) == new
+    assert set(stored(store, commits)) == new
+
+
+def test_an_old_version_that_was_read_is_gone_after_a_purge(place: Place) -> None:
+    store, other = place.store(), place.store()
+    version = store.append(THINGS, things(a=1, b=2))
+    store.append(THINGS, things(c=3))
+    assert stored(store, version) == {"a": 1, "b": 2}
+
+    left = other.purge(THINGS.path, "key", ["a"])
+
+    with pytest.raises(StorageError, match=f"deep/things has no version {version}"):
+        store.scan(THINGS, version)
+    assert stored(store, left) == {"b": 2, "c": 3}
+
+
+@pytest.mark.parametrize("kept", [0, delta._KEPT_BYTES], ids=["too large", "kept"])
+def test_rows_that_were_read_are_those_that_are_there(
+    place: Place, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delta, "_KEPT_BYTES", kept)
+    store, other = place.store(), place.store()
+    for number in range(70):  # twice rewritten as one file
+        (store, other)[number % 2].append(THINGS, things(**{f"n{number}": number}))
+        some = store.read(THINGS, pl.col("value") % 3 == 0)
+        assert sorted(some["value"]) == list(range(0, number + 1, 3))
+    assert bool(store._read) == bool(kept)
+
+
+def test_an_object_store_is_asked_only_for_what_is_new(
+    object_store: ObjectStore, tmp_path: Path
+) -> None:
+    object_store.empty()
+    store = DeltaStore("s3://tables/here", tmp_path / "locks")
+    for number in range(12):
+        store.append(THINGS, things(**{f"n{number}": number}))
+    store.read(THINGS, pl.lit(value=True))
+    stored(store, 5)
+    before = len(object_store.requests())
+
+    store.read(THINGS, pl.lit(value=True))
+
+    newest = object_store.requests()[before:]
+    assert len(newest) == 4  # is the commit that it knows still that (2), and is there a newer (2)
+    assert not any("/part" in line for line in newest)
+
+    stored(store, 5)
+
+    pinned = object_store.requests()[before + 4 :]
+    assert len([line for line in pinned if "/part" not in line]) == 2
+
+
+def test_a_table_that_was_made_anew_here_is_written_and_read(place: Place) -> None:
+    store = place.store()
+    for number in range(3):
+        store.append(THINGS, things(**{f"n{number}": number}))
+    place.delete()
 
     assert store.append(THINGS, things(new=1)) == 1
     assert store.read(THINGS, pl.lit(value=True))["key"].to_list() == ["new"]
