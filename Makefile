@@ -16,7 +16,7 @@ ui: $(READY)
 	$(BIN)/hc ui
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report term
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --max-worker-restart 0 --cov --cov-report term
 
 lint: $(DEV_READY)
 	$(BIN)/ruff format --check $(PACKAGES)
