@@ -105,7 +105,7 @@ class ComparisonTable:
 
     def latest(self) -> pl.DataFrame:
         """The rows of the newest comparison, best first; empty before the first one."""
-        rows = self._store.read(COMPARISONS, pl.lit(value=True))
+        rows = self._store.read(COMPARISONS)
         newest = rows.filter(pl.col("compared_at") == pl.col("compared_at").max())
         return newest.sort("rank", "model_key", nulls_last=True)
 

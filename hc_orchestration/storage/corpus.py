@@ -97,12 +97,12 @@ class CorpusTables:
 
     def latest(self) -> CorpusVersion | None:
         """The corpus stored last, or None before the first ingestion."""
-        rows = self._store.read(CORPORA, pl.lit(value=True)).sort("stored_at").tail(1)
+        rows = self._store.read(CORPORA).sort("stored_at").tail(1)
         return _version(rows.row(0, named=True)) if rows.height else None
 
     def versions(self) -> list[CorpusVersion]:
         """Every corpus that was ever stored, the oldest first."""
-        rows = self._store.read(CORPORA, pl.lit(value=True)).sort("stored_at")
+        rows = self._store.read(CORPORA).sort("stored_at")
         return [_version(row) for row in rows.to_dicts()]
 
     def required(self) -> CorpusVersion:

@@ -4,7 +4,6 @@ Every write goes through `DeltaStore._commit`, which retries when another writer
 """
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
 from deltalake import (
@@ -23,15 +22,15 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from filelock import FileLock
 
-from hc_orchestration.errors import BusyStorageError, StorageError
+from hc_orchestration.errors import BusyStorageError
 from hc_orchestration.home import private_folder
+from hc_orchestration.storage.open_tables import OpenTables
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake.fs import DeltaStorageHandler
 
 T = TypeVar("T")
 
@@ -64,7 +63,6 @@ _REMEMBER = {
 }
 _KEYS = 8_192
 _KEPT_BYTES = 64 * 2**20  # of the rows of a table
-_PINNED = 16  # old versions that a thread keeps open
 _ROWS_A_GROUP = 2_048  # what a writer holds in memory before it encodes them
 
 
@@ -89,21 +87,6 @@ class _Rows:
     frame: pl.DataFrame
 
 
-class _Handles(NamedTuple):
-    """What a thread keeps open: the newest version of tables, and old ones."""
-
-    newest: "dict[str, _Handle]"
-    pinned: "dict[tuple[str, int], _Handle]"
-
-
-class _Handle(NamedTuple):
-    """An open table, and what told then the commit of its version from any other."""
-
-    table: DeltaTable
-    version: int
-    commit: object
-
-
 @lru_cache(maxsize=4)
 def delta_store(root: str, locks: Path) -> "DeltaStore":
     """The store of a place, one in a process: what it has read serves the next step too."""
@@ -117,10 +100,8 @@ class DeltaStore:
         """Use `root` for tables and `locks` for the lock files of first-time creation."""
         self._root = root
         self._locks = locks
-        self._local = "://" not in root
-        self._kept = threading.local()
+        self._tables = OpenTables(root)
         self._read: dict[str, _Rows] = {}
-        self._filesystems: dict[str, DeltaStorageHandler] = {}
 
     def append(self, spec: TableSpec, frame: pl.DataFrame) -> int:
         """Append rows; returns the table's version after it.
@@ -210,17 +191,17 @@ class DeltaStore:
         Raises:
             StorageError: There is no such version, or no longer.
         """
-        return _rows(spec, self._at(spec, version))
+        return _rows(spec, self._tables.at(spec.path, version))
 
-    def read(self, spec: TableSpec, which: pl.Expr) -> pl.DataFrame:
-        """Some rows of the newest version, at once; for small tables that are read again and again.
+    def read(self, spec: TableSpec, which: pl.Expr | None = None) -> pl.DataFrame:
+        """Rows of the newest version (None: all), at once; for small tables that are read often.
 
         Only files that were not there at the last time are read.
 
         Raises:
             StorageError: The table cannot be read.
         """
-        table = self._newest(spec)
+        table = self._tables.newest(spec.path)
         if table is None:
             return spec.empty()
         files = table.file_uris()
@@ -234,7 +215,7 @@ class DeltaStore:
                 self._read[spec.path] = known
             else:
                 self._read.pop(spec.path, None)
-        return known.frame.filter(which)
+        return known.frame if which is None else known.frame.filter(which)
 
     def stream(
         self, spec: TableSpec, columns: Sequence[str], version: int | None, size: int
@@ -247,13 +228,13 @@ class DeltaStore:
         Raises:
             StorageError: There is no such version, or no longer.
         """
-        table = self._at(spec, version)
+        table = self._tables.at(spec.path, version)
         if table is not None:
             yield from _batches(table, columns, size)
 
     def version(self, spec: TableSpec) -> int | None:
         """The newest version of a table, or None when it does not exist."""
-        table = self._newest(spec)
+        table = self._tables.newest(spec.path)
         return None if table is None else table.version()
 
     def file_uris(self, spec: TableSpec, version: int) -> list[str]:
@@ -262,7 +243,7 @@ class DeltaStore:
 
     def files(self, spec: TableSpec) -> int | None:
         """How many files the newest version of a table has, or None when it does not exist."""
-        table = self._newest(spec)
+        table = self._tables.newest(spec.path)
         return None if table is None else len(table.file_uris())
 
     def compact(self, spec: TableSpec) -> int:
@@ -344,100 +325,6 @@ class DeltaStore:
         """Where a table lies."""
         return f"{self._root}/{spec.path}"
 
-    def _at(self, spec: TableSpec, version: int | None) -> DeltaTable | None:
-        """A table at a version; None when the newest is asked for and there is no table.
-
-        Raises:
-            StorageError: There is no such version, or it cannot be read.
-        """
-        if version is None:
-            return self._opened(spec, None)
-        kept = self._handles.pinned
-        handle = kept.pop((spec.path, version), None)
-        if handle is None or not self._continues(spec, handle):
-            handle = self._handle(spec, self._opened(spec, version))
-        if handle is not None:
-            kept[spec.path, version] = handle
-        while len(kept) > _PINNED:
-            kept.pop(next(iter(kept)))
-        return handle and handle.table
-
-    def _opened(self, spec: TableSpec, version: int | None) -> DeltaTable | None:
-        try:
-            return DeltaTable(self.uri(spec), version=version)
-        except TableNotFoundError:
-            if version is None:
-                return None
-            message = (
-                f"table {spec.path} has no version {version}: there is no such table, or a purge "
-                "removed that version."
-            )
-            raise StorageError(message) from None
-        except Exception as error:  # noqa: BLE001 - deltalake raises many things
-            which = "its newest version" if version is None else f"version {version}"
-            message = f"table {spec.path}: {which} cannot be read ({type(error).__name__})."
-            raise StorageError(message) from None
-
-    def _newest(self, spec: TableSpec) -> DeltaTable | None:
-        """A table's newest version, None if there is no table; for use at once, as it moves on.
-
-        A thread keeps what it opened: learning what was committed since takes a fifth of the time,
-        and of an object store three requests in place of twenty or more.
-        """
-        kept = self._handles.newest
-        handle = kept.pop(spec.path, None)
-        if handle is not None and self._continues(spec, handle):
-            with suppress(DeltaError, OSError):  # opening it anew says what is wrong
-                handle.table.update_incremental()
-                kept[spec.path] = handle
-                return handle.table
-        handle = self._handle(spec, self._opened(spec, None))
-        if handle is not None:
-            kept[spec.path] = handle
-        return handle and handle.table
-
-    @property
-    def _handles(self) -> _Handles:
-        found: _Handles | None = getattr(self._kept, "handles", None)
-        if found is None:
-            found = self._kept.handles = _Handles({}, {})
-        return found
-
-    def _handle(self, spec: TableSpec, table: DeltaTable | None) -> _Handle | None:
-        if table is None:
-            return None
-        version = table.version()
-        return _Handle(table, version, self._commit_file(spec, version))
-
-    def _continues(self, spec: TableSpec, handle: _Handle) -> bool:
-        """Whether it is certainly still the table that was opened, and not another in its place.
-
-        The commit of its version is there no more when it was purged, and is another when the table
-        was made anew.
-        """
-        commit = self._commit_file(spec, handle.version)
-        return commit is not None and commit == handle.commit
-
-    def _commit_file(self, spec: TableSpec, version: int) -> object:
-        """What tells the commit of a version from any other; None if there is none."""
-        name = f"_delta_log/{version:020}.json"
-        try:
-            if self._local:
-                found = Path(self.uri(spec), name).stat()
-                return found.st_ino, found.st_mtime_ns, found.st_size
-            return self._filesystem(spec).open_input_file(name).read()
-        except (OSError, DeltaError):
-            return None
-
-    def _filesystem(self, spec: TableSpec) -> "DeltaStorageHandler":
-        """The files of a table on an object store; its connections are used again."""
-        found = self._filesystems.get(spec.path)
-        if found is None:
-            from deltalake.fs import DeltaStorageHandler
-
-            found = self._filesystems[spec.path] = DeltaStorageHandler(self.uri(spec))
-        return found
-
     def _commit(self, spec: TableSpec, operation: Callable[[DeltaTable], T]) -> T:
         """Run a write on the newest version, again if another writer committed first.
 
@@ -458,7 +345,7 @@ class DeltaStore:
         raise BusyStorageError(message)
 
     def _open(self, spec: TableSpec) -> DeltaTable:
-        table = self._newest(spec)
+        table = self._tables.newest(spec.path)
         if table is not None:
             return table
         private_folder(self._locks)

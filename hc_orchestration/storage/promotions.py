@@ -87,7 +87,7 @@ class PromotionTable:
 
     def all(self) -> list[Promotion]:
         """Every promotion, newest first."""
-        rows = self._store.read(PROMOTIONS, pl.lit(value=True)).sort("at", descending=True)
+        rows = self._store.read(PROMOTIONS).sort("at", descending=True)
         return [_promotion(row) for row in rows.to_dicts()]
 
     def of_study(self, study: str) -> list[Promotion]:
@@ -105,7 +105,7 @@ class PromotionTable:
 
     def unshown(self) -> list[Promotion]:
         """The promotions that MLflow was not told of, oldest first."""
-        shown = set(self._store.read(SHOWN, pl.lit(value=True))["promotion_id"])
+        shown = set(self._store.read(SHOWN)["promotion_id"])
         return [made for made in reversed(self.all()) if made.promotion_id not in shown]
 
 

@@ -67,7 +67,7 @@ class PurgeTable:
 
     def all(self) -> tuple[Purge, ...]:
         """Every deletion, oldest first."""
-        rows = self._store.read(_PURGES, pl.lit(value=True)).sort("purged_at", maintain_order=True)
+        rows = self._store.read(_PURGES).sort("purged_at", maintain_order=True)
         return tuple(
             Purge(**{**row, "notes": tuple(row["notes"] or ())})
             for row in rows.iter_rows(named=True)

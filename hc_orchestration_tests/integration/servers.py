@@ -10,8 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import pytest
 
 USER, PASSWORD = "admin", "a-long-enough-password"
 
@@ -65,8 +68,13 @@ class ObjectStore:
         """Delete all objects."""
         self._bucket_of_ours.objects.all().delete()
 
-    def stop(self) -> None:
-        """Kill it."""
+    @contextlib.contextmanager
+    def in_environment(self) -> Iterator[Self]:
+        """Its address and keys in the environment; killed at the end."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            yield self
         self._process.kill()
         self._process.wait()
 

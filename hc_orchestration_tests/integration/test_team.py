@@ -73,12 +73,8 @@ def with_driver(uri: str) -> str:
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """An S3 store, with its address and keys in the environment."""
-    store = ObjectStore(tmp_path_factory.mktemp("s3"), "hc-store")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in store.environment.items():
-            patch.setenv(name, value)
+    with ObjectStore(tmp_path_factory.mktemp("s3"), "hc-store").in_environment():
         yield
-    store.stop()
 
 
 @pytest.fixture(scope="module")

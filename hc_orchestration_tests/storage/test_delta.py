@@ -59,12 +59,8 @@ def test_appended_rows_are_added_and_each_append_is_a_version(store: DeltaStore)
 
 @pytest.fixture(scope="module")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    store = ObjectStore(tmp_path_factory.mktemp("s3"), "tables")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in store.environment.items():
-            patch.setenv(name, value)
+    with ObjectStore(tmp_path_factory.mktemp("s3"), "tables").in_environment() as store:
         yield store
-    store.stop()
 
 
 @pytest.fixture(params=["folder", "object store"])
@@ -80,18 +76,17 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 def test_a_store_that_keeps_a_table_open_sees_what_others_commit(place: Place) -> None:
     store, other = place.store(), place.store()
-    everything = pl.lit(value=True)
-    assert store.read(THINGS, everything).is_empty()
+    assert store.read(THINGS).is_empty()
 
     for number in range(25):  # past a checkpoint
         other.append(THINGS, things(**{f"n{number}": number}))
-        assert store.read(THINGS, everything).height == number + 1
+        assert store.read(THINGS).height == number + 1
         assert store.version(THINGS) == other.version(THINGS)
     store.append(THINGS, things(mine=1))
     other.purge(THINGS.path, "key", ["n3"])
 
     left = {*(f"n{number}" for number in range(25) if number != 3), "mine"}
-    assert set(store.read(THINGS, everything)["key"]) == left
+    assert set(store.read(THINGS)["key"]) == left
     assert store.insert_missing(THINGS, things(n3=3, n4=4)) == 1
 
 
@@ -111,7 +106,7 @@ def test_a_table_that_was_made_anew_is_not_taken_for_the_one_that_was_open(
         other.append(THINGS, things(**{f"m{number}": number}))
 
     new = {f"m{number}" for number in range(commits)}
-    assert set(store.read(THINGS, pl.lit(value=True))["key"]) == new
+    assert set(store.read(THINGS)["key"]) == new
     assert set(stored(store, commits)) == new
 
 
@@ -148,11 +143,11 @@ def test_an_object_store_is_asked_only_for_what_is_new(
     store = DeltaStore("s3://tables/here", tmp_path / "locks")
     for number in range(12):
         store.append(THINGS, things(**{f"n{number}": number}))
-    store.read(THINGS, pl.lit(value=True))
+    store.read(THINGS)
     stored(store, 5)
     before = len(object_store.requests())
 
-    store.read(THINGS, pl.lit(value=True))
+    store.read(THINGS)
 
     newest = object_store.requests()[before:]
     assert len(newest) == 4  # is the commit that it knows still that (2), and is there a newer (2)
@@ -171,7 +166,7 @@ def test_a_table_that_was_made_anew_here_is_written_and_read(place: Place) -> No
     place.delete()
 
     assert store.append(THINGS, things(new=1)) == 1
-    assert store.read(THINGS, pl.lit(value=True))["key"].to_list() == ["new"]
+    assert store.read(THINGS)["key"].to_list() == ["new"]
 
 
 def test_many_small_appends_stay_few_files_and_lose_nothing(store: DeltaStore) -> None:
